@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+testinfra_hosts = ["ansible://controller"]
+
+
+def test_it_runs(runs):
+    runs("glance-api")
+
+
+def test_it_answers_on_one_inner_address(host, listens):
+    address = host.ansible.get_variables()["mgmt_ip"]
+    assert listens(9292) == {address}
+    assert host.check_output("curl --silent --output /dev/null --write-out '%%{http_code}' http://%s:9292/", address) in ("200", "300")
+
+
+def test_passwords_are_private(private):
+    private("/etc/glance/glance-api.conf", "glance")

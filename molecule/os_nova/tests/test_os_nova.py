@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import pytest
+
+testinfra_hosts = ["ansible://controller"]
+
+
+@pytest.mark.parametrize("unit", ["nova-api", "nova-api-metadata", "nova-conductor", "nova-scheduler"])
+def test_it_runs(runs, unit):
+    runs(unit)
+
+
+def test_it_answers_on_one_inner_address(host, listens):
+    address = host.ansible.get_variables()["mgmt_ip"]
+    assert listens(8774) == {address}
+    assert host.check_output("curl --silent --output /dev/null --write-out '%%{http_code}' http://%s:8774/", address) in ("200", "300")
+
+
+def test_passwords_are_private(private):
+    private("/etc/nova/nova.conf", "nova")

@@ -1,0 +1,664 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Checks of a running cluster, made from outside with kubectl alone. They change nothing but a namespace of their own."""
+
+from __future__ import annotations
+
+import base64
+import concurrent.futures
+import dataclasses
+import datetime
+import ipaddress
+import json
+import re
+import selectors
+import ssl
+import subprocess
+import time
+import typing as t
+import urllib.error
+import urllib.request
+
+__all__ = ["Check", "ClusterCheckError", "Kubectl", "Settings", "run_checks"]
+
+Object = t.Mapping[str, t.Any]
+
+PASS, FAIL, SKIP = "pass", "fail", "skip"
+_APP_PORT = 8080
+_WORKERS = 6
+
+
+class ClusterCheckError(Exception):
+    """A check could not be made; the message says what stood in the way."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """A question, the verdict, and what was seen."""
+
+    name: str
+    verdict: str
+    seen: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What the cluster is meant to be, by names of masters and nodes; without nodes the control plane alone is checked."""
+
+    version: str
+    masters: t.Mapping[str, str]
+    node_ips: t.Mapping[str, str]
+    floating_ips: t.Mapping[str, str]
+    api_port: int
+    domain: str
+    image: str
+    namespace: str
+    outside_name: str | None
+    timeout: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """How a program ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Kubectl:
+    """The adapter: kubectl with a kubeconfig, as a person has it."""
+
+    def __init__(self, *, program: str, kubeconfig: str, timeout: int) -> None:
+        self.base = [program, f"--kubeconfig={kubeconfig}"]
+        self.timeout = timeout
+
+    def run(self, *arguments: str, text: str | None = None) -> Result:
+        """Run one command to its end."""
+        try:
+            done = subprocess.run(
+                [*self.base, f"--request-timeout={self.timeout}s", *arguments],
+                input=text or "",
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=self.timeout,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return Result(124, "", f"no answer within {self.timeout} s")
+        except OSError as error:
+            raise ClusterCheckError(f"{self.base[0]} cannot be run: {error}") from error
+        return Result(done.returncode, done.stdout, done.stderr.strip())
+
+    def read(self, *arguments: str, text: str | None = None) -> t.Any:
+        """Run one command and parse the JSON that it prints."""
+        result = self.run(*arguments, "--output=json", text=text)
+        if result.code != 0:
+            raise ClusterCheckError(last_line(result.err))
+        return json.loads(result.out)
+
+    def forwarded(self, *arguments: str) -> t.Iterator[int]:
+        """Run a port-forward and hand out its local port, once, for as long as the caller looks."""
+        argv = [*self.base, *arguments]
+        with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+            try:
+                assert process.stdout is not None
+                with selectors.DefaultSelector() as ready:
+                    ready.register(process.stdout, selectors.EVENT_READ)
+                    line = process.stdout.readline() if ready.select(self.timeout) else ""
+                found = re.search(r"127\.0\.0\.1:(\d+)", line)
+                if not found:
+                    raise ClusterCheckError(line.strip() or "port-forward printed no port")
+                yield int(found.group(1))
+            finally:
+                process.terminate()
+
+
+def documents(text: str) -> list[t.Any]:
+    """Parse the JSON documents that kubectl prints one after the other when it makes several objects."""
+    decoder, found, position = json.JSONDecoder(), [], 0
+    while text[position:].strip():
+        position += len(text[position:]) - len(text[position:].lstrip())
+        document, position = decoder.raw_decode(text, position)
+        found.append(document)
+    return found
+
+
+def last_line(text: str) -> str:
+    """Return the last line that says something."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "no message"
+
+
+# --- what is asked of the API server, without a node -------------------------------------------------------------------------------
+
+
+def check_api_servers(kubectl: Kubectl, settings: Settings) -> list[Check]:
+    """See that every API server says it is ready, and is of the wanted version."""
+    checks = []
+    for name, address in sorted(settings.masters.items()):
+        server = f"--server=https://{address}:{settings.api_port}"
+        ready = kubectl.run(server, "get", "--raw", "/readyz?verbose")
+        good = re.findall(r"^\[\+\](\S+) ok", ready.out, re.MULTILINE)
+        bad = re.findall(r"^\[-\](\S+)", ready.out + "\n" + ready.err, re.MULTILINE)
+        if ready.code == 0 and not bad:
+            checks.append(
+                Check(
+                    f"API server on {name}", PASS, f"{len(good)} readiness checks ok, etcd among them: {'yes' if 'etcd' in good else 'no'}"
+                )
+            )
+        else:
+            checks.append(Check(f"API server on {name}", FAIL, f"not ready: {', '.join(bad)}" if bad else last_line(ready.err)))
+    seen = kubectl.read("version")["serverVersion"]["gitVersion"]
+    checks.append(Check("API server version", PASS if seen == settings.version else FAIL, f"{seen}, wanted {settings.version}"))
+    return checks
+
+
+def check_leases(kubectl: Kubectl, settings: Settings, now: datetime.datetime | None = None) -> list[Check]:
+    """See that controller manager and scheduler have a leader that renews its lease."""
+    checks = []
+    for component in ("kube-controller-manager", "kube-scheduler"):
+        lease = kubectl.run("--namespace=kube-system", "get", "lease", component, "--output=json")
+        if lease.code != 0:
+            checks.append(Check(component, FAIL, last_line(lease.err)))
+            continue
+        spec = json.loads(lease.out)["spec"]
+        renewed = datetime.datetime.strptime(spec["renewTime"], "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=datetime.timezone.utc)
+        age = ((now or datetime.datetime.now(datetime.timezone.utc)) - renewed).total_seconds()
+        fresh = age <= spec["leaseDurationSeconds"]
+        holder = (spec.get("holderIdentity") or "nobody").split("_")[0]
+        checks.append(
+            Check(component, PASS if fresh and holder != "nobody" else FAIL, f"{holder} leads, lease renewed {max(age, 0):.0f} s ago")
+        )
+    return checks
+
+
+def check_anonymous(kubectl: Kubectl, settings: Settings) -> list[Check]:
+    """See that nobody reads secrets without credentials."""
+    config = kubectl.read("config", "view", "--raw", "--minify")["clusters"][0]["cluster"]
+    context = ssl.create_default_context(cadata=base64.b64decode(config["certificate-authority-data"]).decode())
+    url = f"{config['server']}/api/v1/secrets"
+    try:
+        with urllib.request.urlopen(url, context=context, timeout=kubectl.timeout) as answer:
+            return [Check("Anonymous is refused", FAIL, f"GET /api/v1/secrets answers {answer.status} to anybody")]
+    except urllib.error.HTTPError as error:
+        return [Check("Anonymous is refused", PASS if error.code in (401, 403) else FAIL, f"GET /api/v1/secrets answers {error.code}")]
+    except OSError as error:
+        return [Check("Anonymous is refused", FAIL, f"{url}: {error}")]
+
+
+@dataclasses.dataclass(frozen=True)
+class Access:
+    """Who may do what."""
+
+    who: str
+    groups: tuple[str, ...]
+    verb: str
+    resource: str
+    namespace: str
+    allowed: bool
+
+    def review(self) -> Object:
+        """Return the SubjectAccessReview that asks."""
+        group, _, resource = self.resource.rpartition("/")
+        return {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SubjectAccessReview",
+            "spec": {
+                "user": self.who,
+                "groups": [*self.groups, "system:authenticated"],
+                "resourceAttributes": {"verb": self.verb, "group": group, "resource": resource, "namespace": self.namespace, "name": ""},
+            },
+        }
+
+
+def accesses(settings: Settings) -> list[Access]:
+    """Return what must be refused, and next to it what must not, so that a cluster that refuses everything fails too."""
+    node = next(iter(settings.node_ips), "worker1")
+    ours = settings.namespace
+    account = f"system:serviceaccount:{ours}:default"
+    accounts = ("system:serviceaccounts", f"system:serviceaccounts:{ours}")
+    return [
+        Access(f"system:node:{node}", ("system:nodes",), "get", "secrets", "kube-system", False),
+        Access(f"system:node:{node}", ("system:nodes",), "list", "services", "", True),
+        Access(account, accounts, "list", "secrets", ours, False),
+        Access(account, accounts, "create", "pods", ours, False),
+        Access("system:kube-scheduler", (), "list", "secrets", "kube-system", False),
+        Access("system:kube-scheduler", (), "list", "pods", "", True),
+        Access("kube-apiserver-kubelet-client", (), "list", "secrets", "kube-system", False),
+        Access("system:bootstrap:abcdef", ("system:bootstrappers",), "list", "secrets", "kube-system", False),
+    ]
+
+
+def check_accesses(kubectl: Kubectl, settings: Settings) -> list[Check]:
+    """See that RBAC and the node authorizer allow and refuse as they should."""
+    asked = accesses(settings)
+    reviews = {"apiVersion": "v1", "kind": "List", "items": [each.review() for each in asked]}
+    result = kubectl.run("create", "--filename=-", "--output=json", text=json.dumps(reviews))
+    if result.code != 0:
+        raise ClusterCheckError(last_line(result.err))
+    answers = documents(result.out)
+    wrong = [
+        f"{each.who} {'may not' if each.allowed else 'may'} {each.verb} {each.resource}"
+        for each, answer in zip(asked, answers)
+        if bool(answer["status"].get("allowed")) != each.allowed
+    ]
+    refused = sum(not each.allowed for each in asked)
+    return [
+        Check(
+            "Authorisation",
+            FAIL if wrong else PASS,
+            "; ".join(wrong) or f"{refused} requests refused and {len(asked) - refused} allowed, as they should",
+        )
+    ]
+
+
+# --- what is asked of nodes and pods -----------------------------------------------------------------------------------------------
+
+
+def check_nodes(kubectl: Kubectl, settings: Settings) -> list[Check]:
+    """See that every node is there, Ready, of the wanted version, and known by the address of its port."""
+    found = {node["metadata"]["name"]: node for node in kubectl.read("get", "nodes")["items"]}
+    checks = []
+    for name in sorted({*settings.node_ips, *found}):
+        if name not in found:
+            checks.append(Check(f"Node {name}", FAIL, "it has not registered"))
+            continue
+        status = found[name]["status"]
+        ready = next((each for each in status["conditions"] if each["type"] == "Ready"), {"status": "Unknown", "message": "no condition"})
+        version = status["nodeInfo"]["kubeletVersion"]
+        address = next((each["address"] for each in status["addresses"] if each["type"] == "InternalIP"), "none")
+        wanted = settings.node_ips.get(name)
+        problems = []
+        if ready["status"] != "True":
+            problems.append(f"not Ready: {ready.get('message', '')}")
+        if version != settings.version:
+            problems.append(f"version {version}, wanted {settings.version}")
+        if wanted is None:
+            problems.append("no server of the cluster has this name")
+        elif wanted != address:
+            problems.append(f"address {address}, its port has {wanted}")
+        checks.append(Check(f"Node {name}", FAIL if problems else PASS, "; ".join(problems) or f"Ready, {version}, {address}"))
+    return checks
+
+
+def check_node_restriction(kubectl: Kubectl, settings: Settings) -> list[Check]:
+    """See that a node cannot change another node."""
+    names = sorted(settings.node_ips)
+    if len(names) < 2:
+        return [Check("Nodes cannot change others", SKIP, "there is one node only")]
+    result = kubectl.run(
+        f"--as=system:node:{names[0]}", "--as-group=system:nodes", "label", "node", names[1], "kos.labs/verify=1", "--dry-run=server"
+    )  # fmt: skip
+    refused = result.code != 0 and "forbidden" in result.err.lower()
+    return [
+        Check(
+            "Nodes cannot change others",
+            PASS if refused else FAIL,
+            f"{names[0]} labels {names[1]}: {'forbidden' if refused else last_line(result.err + result.out)}",
+        )
+    ]
+
+
+def check_workloads(kubectl: Kubectl, settings: Settings) -> list[Check]:
+    """See that what runs in the cluster already is complete."""
+    items = kubectl.read("get", "deployments,daemonsets,statefulsets", "--all-namespaces")["items"]
+    theirs = [each for each in items if each["metadata"]["namespace"] != settings.namespace]
+    short = [
+        f"{each['metadata']['namespace']}/{each['metadata']['name']} {ready} of {wanted}"
+        for each in theirs
+        for ready, wanted in [replicas(each)]
+        if ready < wanted
+    ]
+    names = ", ".join(sorted(each["metadata"]["name"] for each in theirs))
+    return [Check("System workloads", FAIL if short else PASS, f"not ready: {', '.join(short)}" if short else names or "none")]
+
+
+def replicas(workload: Object) -> tuple[int, int]:
+    """Return how many replicas of a workload are ready, and how many it wants."""
+    status = workload.get("status", {})
+    if workload["kind"] == "DaemonSet":
+        return status.get("numberReady", 0), status.get("desiredNumberScheduled", 0)
+    return status.get("readyReplicas", 0), workload["spec"].get("replicas", 1)
+
+
+def manifests(settings: Settings) -> Object:
+    """Return the objects of our namespace: two pods on each node, and a single one for what needs a known pod."""
+
+    def template(app: str) -> Object:
+        return {
+            "metadata": {"labels": {"app": app, "part": "web" if app != "single" else "single"}},
+            "spec": {
+                "automountServiceAccountToken": False,
+                "terminationGracePeriodSeconds": 1,
+                "tolerations": [{"key": "node-role.kubernetes.io/control-plane", "operator": "Exists", "effect": "NoSchedule"}],
+                "securityContext": {
+                    "runAsNonRoot": True,
+                    "runAsUser": 65532,
+                    "runAsGroup": 65532,
+                    "seccompProfile": {"type": "RuntimeDefault"},
+                },
+                "containers": [
+                    {
+                        "name": "agnhost",
+                        "image": settings.image,
+                        "args": ["netexec", f"--http-port={_APP_PORT}"],
+                        "ports": [{"containerPort": _APP_PORT}],
+                        "readinessProbe": {"httpGet": {"path": "/healthz", "port": _APP_PORT}, "periodSeconds": 1},
+                        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+                    }
+                ],
+            },
+        }
+
+    def meta(name: str) -> Object:
+        return {"name": name, "namespace": settings.namespace}
+
+    def workload(kind: str, app: str) -> Object:
+        return {
+            "apiVersion": "apps/v1",
+            "kind": kind,
+            "metadata": meta(app),
+            "spec": {"selector": {"matchLabels": {"app": app}}, "template": template(app)},
+        }
+
+    def service(name: str, kind: str) -> Object:
+        ports = [{"port": 80, "targetPort": _APP_PORT}]
+        return {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": meta(name),
+            "spec": {"type": kind, "selector": {"part": name}, "ports": ports},
+        }
+
+    objects: list[Object] = [
+        {
+            "apiVersion": "v1",
+            "kind": "Namespace",
+            "metadata": {"name": settings.namespace, "labels": {"app.kubernetes.io/managed-by": "kos.labs"}},
+        },
+        {"apiVersion": "v1", "kind": "Secret", "metadata": meta("probe"), "stringData": {"probe": "readable only through the API"}},
+    ]
+    if settings.node_ips:
+        objects += [
+            service("web", "NodePort"),
+            service("single", "ClusterIP"),
+            workload("DaemonSet", "first"),
+            workload("DaemonSet", "second"),
+            workload("Deployment", "single"),
+        ]
+    return {"apiVersion": "v1", "kind": "List", "items": objects}
+
+
+def prepare(kubectl: Kubectl, settings: Settings) -> None:
+    """Make the namespace and what is in it; a namespace of an earlier run that is still going away is waited for."""
+    end = time.monotonic() + settings.timeout
+    while True:
+        result = kubectl.run("apply", "--filename=-", text=json.dumps(manifests(settings)))
+        if result.code == 0:
+            return
+        going = "being terminated" in result.err or "object is being deleted" in result.err
+        if not going or time.monotonic() > end:
+            raise ClusterCheckError(f"namespace {settings.namespace} cannot be made: {last_line(result.err)}")
+        time.sleep(1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Pod:
+    """A pod of ours."""
+
+    name: str
+    app: str
+    node: str
+    address: str
+
+
+def wait_for_pods(kubectl: Kubectl, settings: Settings) -> list[Pod]:
+    """Wait until two pods run on each node and the single one somewhere; on a time-out say what holds them."""
+    end, wanted = time.monotonic() + settings.timeout, 2 * len(settings.node_ips) + 1
+    while True:
+        items = kubectl.read(f"--namespace={settings.namespace}", "get", "pods")["items"]
+        ready = [pod for pod in items if is_ready(pod)]
+        if len(ready) == len(items) == wanted:
+            return sorted(
+                (
+                    Pod(pod["metadata"]["name"], pod["metadata"]["labels"]["app"], pod["spec"]["nodeName"], pod["status"]["podIP"])
+                    for pod in ready
+                ),
+                key=lambda pod: (pod.app, pod.node),
+            )  # fmt: skip
+        if time.monotonic() > end:
+            held = [
+                f"{pod['metadata']['name']} on {pod['spec'].get('nodeName', 'no node')}: {why_not_ready(pod)}"
+                for pod in items
+                if not is_ready(pod)
+            ]
+            raise ClusterCheckError(
+                f"{len(ready)} of {wanted} pods ready after {settings.timeout} s; {'; '.join(held) or 'the others were never made'}"
+            )
+        time.sleep(1)
+
+
+def is_ready(pod: Object) -> bool:
+    """Tell whether a pod is ready and staying."""
+    conditions = pod["status"].get("conditions", [])
+    return "deletionTimestamp" not in pod["metadata"] and any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+
+
+def why_not_ready(pod: Object) -> str:
+    """Return the reason that the kubelet, or else the scheduler, gives."""
+    for container in pod["status"].get("containerStatuses", []):
+        waiting = container.get("state", {}).get("waiting")
+        if waiting:
+            return f"{waiting.get('reason')} {waiting.get('message', '')}".strip()
+    for condition in pod["status"].get("conditions", []):
+        if condition["status"] == "False" and condition.get("message"):
+            return str(condition["message"])
+    return str(pod["status"].get("phase", "unknown"))
+
+
+def curl(kubectl: Kubectl, settings: Settings, pod: Pod, urls: t.Sequence[str]) -> set[str]:
+    """Fetch addresses from within a pod, all at a time; return those that answered."""
+    # The retries are for rules of services that are a moment old.
+    options = ["--silent", "--show-error", "--parallel", "--max-time", "10", "--retry", "2", "--retry-delay", "1", "--retry-all-errors"]
+    wanted = [word for url in urls for word in ("--output", "/dev/null", url)]
+    result = kubectl.run(
+        f"--namespace={settings.namespace}", "exec", pod.name, "--", "curl", *options, "--write-out", "%{http_code} %{url_effective}\\n", *wanted
+    )  # fmt: skip
+    answered = set(re.findall(r"^200 (http://\S+)$", result.out, re.MULTILINE))
+    if not answered and result.code != 0:
+        raise ClusterCheckError(f"kubectl exec in {pod.name} on {pod.node}: {last_line(result.err)}")
+    return answered
+
+
+def check_pod_network(kubectl: Kubectl, settings: Settings, pods: t.Sequence[Pod], services: t.Mapping[str, Object]) -> list[Check]:
+    """See that every pod reaches every other, and a service by address and by name."""
+    everyone = [pod for pod in pods if pod.app != "single"]
+    address = f"http://{services['web']['spec']['clusterIP']}/hostname"
+    names = ["http://web/hostname", f"http://web.{settings.namespace}.svc.{settings.domain}/hostname"]
+    direct = {pod: f"http://{pod.address}:{_APP_PORT}/hostname" for pod in everyone}
+    urls = [*direct.values(), address, *names]
+
+    with concurrent.futures.ThreadPoolExecutor(max_workers=_WORKERS) as pool:
+        answers = dict(zip(everyone, pool.map(lambda pod: curl(kubectl, settings, pod, urls), everyone)))
+
+    def pairs(name: str, chosen: t.Callable[[Pod, Pod], bool], none: str) -> Check:
+        asked = [(one, other) for one in everyone for other in everyone if one != other and chosen(one, other)]
+        broken = [f"{one.node}/{one.name} to {other.node}/{other.name}" for one, other in asked if direct[other] not in answers[one]]
+        if not asked:
+            return Check(name, SKIP, none)
+        return Check(name, FAIL if broken else PASS, f"no answer: {', '.join(broken)}" if broken else f"{len(asked)} of {len(asked)} pairs")
+
+    def service(name: str, wanted: t.Sequence[str]) -> Check:
+        broken = [f"{pod.node}/{pod.name} to {url}" for pod in everyone for url in wanted if url not in answers[pod]]
+        return Check(
+            name,
+            FAIL if broken else PASS,
+            f"no answer: {', '.join(broken)}" if broken else f"{' and '.join(wanted)} from {len(everyone)} pods",
+        )
+
+    return [
+        pairs("Pod to pod, same node", lambda one, other: one.node == other.node, "there is one pod on each node"),
+        pairs("Pod to pod, other node", lambda one, other: one.node != other.node, "there is one node only"),
+        service("Service by ClusterIP", [address]),
+        service("Service by name", names),
+    ]
+
+
+def check_hairpin(kubectl: Kubectl, settings: Settings, single: Pod, services: t.Mapping[str, Object]) -> list[Check]:
+    """See that a pod reaches itself through its service."""
+    url = f"http://{services['single']['spec']['clusterIP']}/hostname"
+    reached = url in curl(kubectl, settings, single, [url])
+    return [Check("Hairpin", PASS if reached else FAIL, f"{single.name} {'reaches' if reached else 'does not reach'} itself by {url}")]
+
+
+def check_outside_name(kubectl: Kubectl, settings: Settings, single: Pod) -> list[Check]:
+    """See that CoreDNS resolves names of the world, where the nodes have a resolver."""
+    name = "Outside name"
+    if settings.outside_name is None:
+        return [Check(name, SKIP, "the cloud gives its servers no resolver")]
+    result = kubectl.run(
+        f"--namespace={settings.namespace}",
+        "exec",
+        single.name,
+        "--",
+        "dig",
+        "+short",
+        "+time=3",
+        "+tries=2",
+        f"{settings.outside_name}.",
+        "A",
+    )
+    addresses = [line for line in result.out.split() if is_address(line)]
+    return [
+        Check(
+            name, PASS if addresses else FAIL, f"{settings.outside_name}: {', '.join(addresses[:2]) or last_line(result.out or result.err)}"
+        )
+    ]
+
+
+def is_address(text: str) -> bool:
+    """Tell whether a text is an IP address."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def check_node_port(kubectl: Kubectl, settings: Settings, pods: t.Sequence[Pod], services: t.Mapping[str, Object]) -> list[Check]:
+    """See that every node's floating IP answers on the service's port."""
+    port = services["web"]["spec"]["ports"][0]["nodePort"]
+    known = {pod.name for pod in pods}
+    addresses = settings.floating_ips
+    if not addresses:
+        return [Check("NodePort from outside", SKIP, "no node has a floating IP")]
+    broken = []
+    for name, address in sorted(addresses.items()):
+        body = fetch(f"http://{address}:{port}/hostname")
+        if body not in known:
+            broken.append(f"{name} {address}:{port} answers {body}")
+    return [
+        Check(
+            "NodePort from outside",
+            FAIL if broken else PASS,
+            "; ".join(broken) or f"port {port} of {', '.join(addresses[name] for name in sorted(addresses))}",
+        )
+    ]
+
+
+def fetch(url: str, attempts: int = 3) -> str:
+    """Fetch a page; return its body, or the error in words."""
+    said = ""
+    for _attempt in range(attempts):
+        try:
+            # Without the proxy of the environment: the address is a server's own.
+            with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=5) as answer:
+                return str(answer.read().decode(errors="replace"))
+        except OSError as error:
+            said = str(error)
+    return said
+
+
+def check_logs(kubectl: Kubectl, settings: Settings, single: Pod) -> list[Check]:
+    """See that kubectl logs works."""
+    result = kubectl.run(f"--namespace={settings.namespace}", "logs", single.name)
+    good = result.code == 0 and bool(result.out.strip())
+    return [Check("kubectl logs", PASS if good else FAIL, last_line(result.out) if good else last_line(result.err))]
+
+
+def check_exec(kubectl: Kubectl, settings: Settings, single: Pod) -> list[Check]:
+    """See that kubectl exec works."""
+    result = kubectl.run(f"--namespace={settings.namespace}", "exec", single.name, "--", "curl", "--version")
+    good = result.code == 0 and result.out.startswith("curl")
+    return [Check("kubectl exec", PASS if good else FAIL, " ".join(result.out.split()[:2]) if good else last_line(result.err))]
+
+
+def check_port_forward(kubectl: Kubectl, settings: Settings, single: Pod) -> list[Check]:
+    """See that kubectl port-forward works."""
+    for port in kubectl.forwarded(f"--namespace={settings.namespace}", "port-forward", f"pod/{single.name}", f":{_APP_PORT}"):
+        body = fetch(f"http://127.0.0.1:{port}/hostname")
+        return [Check("kubectl port-forward", PASS if body == single.name else FAIL, f"127.0.0.1:{port} answers {body}")]
+    return [Check("kubectl port-forward", FAIL, "it ended at once")]
+
+
+# --- all together ------------------------------------------------------------------------------------------------------------------
+
+_Ask = t.Callable[[], list[Check]]
+
+
+def run_checks(kubectl: Kubectl, settings: Settings) -> list[Check]:
+    """Make every check that applies, as many as possible at a time, and return them in a stable order."""
+    try:
+        prepare(kubectl, settings)
+    except ClusterCheckError as error:
+        return [Check("Cluster answers", FAIL, str(error))]
+
+    control_plane: list[tuple[str, _Ask]] = [
+        ("API server", lambda: check_api_servers(kubectl, settings)),
+        ("Controller manager and scheduler", lambda: check_leases(kubectl, settings)),
+        ("Anonymous is refused", lambda: check_anonymous(kubectl, settings)),
+        ("Authorisation", lambda: check_accesses(kubectl, settings)),
+    ]
+    if not settings.node_ips:
+        return _ask(control_plane)
+
+    cluster = [
+        ("Nodes", lambda: check_nodes(kubectl, settings)),
+        ("Nodes cannot change others", lambda: check_node_restriction(kubectl, settings)),
+        ("System workloads", lambda: check_workloads(kubectl, settings)),
+    ]
+    checks = _ask([*control_plane, *cluster])
+    if all(check.verdict == FAIL for check in checks if check.name.startswith("Node ")):
+        return [*checks, Check("Pods start", FAIL, "no node is ready for them")]
+    try:
+        pods = wait_for_pods(kubectl, settings)
+        found = kubectl.read(f"--namespace={settings.namespace}", "get", "services")["items"]
+    except ClusterCheckError as error:
+        return [*checks, Check("Pods start", FAIL, str(error))]
+    services = {each["metadata"]["name"]: each for each in found}
+    single = next(pod for pod in pods if pod.app == "single")
+    checks.append(Check("Pods start", PASS, f"{len(pods)} pods on {len(settings.node_ips)} nodes"))
+    return checks + _ask(
+        [
+            ("Pod network", lambda: check_pod_network(kubectl, settings, pods, services)),
+            ("Hairpin", lambda: check_hairpin(kubectl, settings, single, services)),
+            ("Outside name", lambda: check_outside_name(kubectl, settings, single)),
+            ("NodePort from outside", lambda: check_node_port(kubectl, settings, pods, services)),
+            ("kubectl logs", lambda: check_logs(kubectl, settings, single)),
+            ("kubectl exec", lambda: check_exec(kubectl, settings, single)),
+            ("kubectl port-forward", lambda: check_port_forward(kubectl, settings, single)),
+        ]
+    )
+
+
+def _ask(questions: t.Sequence[tuple[str, _Ask]]) -> list[Check]:
+    def answer(question: tuple[str, _Ask]) -> list[Check]:
+        name, ask = question
+        try:
+            return ask()
+        except ClusterCheckError as error:
+            return [Check(name, FAIL, str(error))]
+
+    with concurrent.futures.ThreadPoolExecutor(max_workers=_WORKERS) as pool:
+        return [check for checks in pool.map(answer, questions) for check in checks]

@@ -1,0 +1,292 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Register a service of an OpenStack cloud in Keystone."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: identity_service
+short_description: Register a service of an OpenStack cloud in Keystone
+version_added: 0.1.0
+author: The kos.labs authors (@kos-labs)
+description:
+  - Makes sure of the user of a service, its roles in the project of the services, the service itself and its endpoints.
+  - Does in one session what M(openstack.cloud.identity_user), M(openstack.cloud.role_assignment), M(openstack.cloud.catalog_service)
+    and M(openstack.cloud.endpoint) do in seven. It removes nothing.
+options:
+  user:
+    description: Name of the user that the service logs in with.
+    type: str
+    required: true
+  password:
+    description: Its password. It is tried, and set if it does not work.
+    type: str
+    required: true
+  domain:
+    description: Id of the domain of user and project.
+    type: str
+    default: default
+  project:
+    description: Name of the project in which the user gets its roles.
+    type: str
+    default: service
+  roles:
+    description: The roles of the user. They are created where they are missing.
+    type: list
+    elements: str
+    default: [service, admin]
+  name:
+    description: Name of the service.
+    type: str
+    required: true
+  type:
+    description: Type of the service. It identifies the service; there is one of a type.
+    type: str
+    required: true
+  description:
+    description: Description of the service.
+    type: str
+    default: ""
+  region:
+    description: Region of the endpoints.
+    type: str
+    required: true
+  urls:
+    description: URL per interface.
+    type: dict
+    required: true
+    suboptions:
+      public:
+        description: For everybody.
+        type: str
+        required: true
+      internal:
+        description: For the services of the cloud.
+        type: str
+        required: true
+      admin:
+        description: For the cloud's operator. Nothing but old clients asks for it.
+        type: str
+attributes:
+  check_mode:
+    support: full
+    description: Predicts what it would do and changes nothing.
+  diff_mode:
+    support: full
+    description: Names each step. Passwords are not part of it.
+extends_documentation_fragment:
+  - openstack.cloud.openstack
+"""
+
+EXAMPLES = r"""
+- name: Register Glance
+  kos.labs.identity_service:
+    cloud: kos-admin
+    user: glance
+    password: "{{ glance_password }}"
+    name: glance
+    type: image
+    description: OpenStack Image
+    region: RegionOne
+    urls:
+      public: https://cloud.example.org:9292
+      internal: http://10.0.0.2:9292
+      admin: http://10.0.0.2:9292
+"""
+
+RETURN = r"""
+steps:
+  description: What was done, or would be done in check mode, as actions with the name of what they concern.
+  returned: always
+  type: list
+  elements: str
+  sample: [create_user glance, assign_role service]
+"""
+
+import typing as t
+
+from ansible_collections.kos.labs.plugins.module_utils.identity_service import (
+    Endpoint,
+    Found,
+    IdentityServiceError,
+    Step,
+    Wanted,
+    make_plan,
+)
+from ansible_collections.openstack.cloud.plugins.module_utils.openstack import OpenStackModule
+
+
+class Adapter:
+    """Reads Keystone and takes the steps of a plan. Ids of what it creates are there for the steps that follow."""
+
+    def __init__(self, *, connection: t.Any, wanted: Wanted, domain_id: str, password: str) -> None:
+        self.connection = connection
+        self.identity = connection.identity
+        self.wanted = wanted
+        self.domain_id = domain_id
+        self.password = password
+        self.project_id: str | None = None
+        self.user_id: str | None = None
+        self.service_id: str | None = None
+        self.role_ids: dict[str, str] = {}
+        self.endpoints: dict[str, Endpoint] = {}
+
+    def read(self) -> Found:
+        """Return what Keystone knows of the service."""
+        wanted = self.wanted
+        project = next(iter(self.identity.projects(name=wanted.project, domain_id=self.domain_id)), None)
+        user = next(iter(self.identity.users(name=wanted.user, domain_id=self.domain_id)), None)
+        services = list(self.identity.services(type=wanted.type))
+        if len(services) > 1:
+            raise IdentityServiceError(f"the cloud has {len(services)} services of type {wanted.type}: remove all but one of them")
+        service = services[0] if services else None
+        self.project_id = project.id if project else None
+        self.user_id = user.id if user else None
+        self.service_id = service.id if service else None
+        self.role_ids = {role.name: role.id for role in self.identity.roles() if role.name in wanted.roles}
+        assigned: frozenset[str] = frozenset()
+        if project and user:
+            names = {role_id: name for name, role_id in self.role_ids.items()}
+            assignments = self.identity.role_assignments(user_id=user.id, scope_project_id=project.id)
+            assigned = frozenset(names.get(assignment.role["id"], "") for assignment in assignments)
+        if service:
+            for endpoint in self.identity.endpoints(service_id=service.id, region_id=wanted.region):
+                self.endpoints[endpoint.interface] = Endpoint(endpoint.id, endpoint.url)
+        return Found(
+            project_id=self.project_id,
+            role_ids=self.role_ids,
+            user_id=self.user_id,
+            user_enabled=user.is_enabled if user else True,
+            password_works=self._password_works() if user else False,
+            assigned_roles=assigned,
+            region_exists=any(region.id == wanted.region for region in self.identity.regions()),
+            service_id=self.service_id,
+            service_name=service.name or "" if service else "",
+            service_description=service.description or "" if service else "",
+            endpoints=self.endpoints,
+        )
+
+    def _password_works(self) -> bool:
+        from keystoneauth1 import exceptions
+        from keystoneauth1.identity import v3
+
+        login = v3.Password(
+            auth_url=self.connection.config.get_auth_args()["auth_url"],
+            user_id=self.user_id,
+            password=self.password,
+            unscoped=True,
+        )
+        try:
+            login.get_token(self.connection.session)
+        except exceptions.Unauthorized:
+            return False
+        return True
+
+    def take(self, step: Step) -> None:
+        """Take one step of the plan."""
+        getattr(self, step.action)(step)
+
+    def create_project(self, step: Step) -> None:
+        """Create the project of the services."""
+        self.project_id = self.identity.create_project(name=step.name, domain_id=self.domain_id).id
+
+    def create_role(self, step: Step) -> None:
+        """Create a role."""
+        self.role_ids[step.name] = self.identity.create_role(name=step.name).id
+
+    def create_user(self, step: Step) -> None:
+        """Create the user of the service."""
+        user = self.identity.create_user(
+            name=step.name, domain_id=self.domain_id, password=self.password, default_project_id=self.project_id
+        )
+        self.user_id = user.id
+
+    def repair_user(self, step: Step) -> None:
+        """Enable the user and set its password."""
+        self.identity.update_user(self.user_id, password=self.password, is_enabled=True)
+
+    def assign_role(self, step: Step) -> None:
+        """Give the user a role in the project."""
+        self.identity.assign_project_role_to_user(self.project_id, self.user_id, self.role_ids[step.name])
+
+    def create_region(self, step: Step) -> None:
+        """Create the region."""
+        self.identity.create_region(id=step.name)
+
+    def create_service(self, step: Step) -> None:
+        """Create the service."""
+        wanted = self.wanted
+        service = self.identity.create_service(name=wanted.service, type=wanted.type, description=wanted.description)
+        self.service_id = service.id
+
+    def update_service(self, step: Step) -> None:
+        """Name and describe the service as wanted."""
+        wanted = self.wanted
+        self.identity.update_service(self.service_id, name=wanted.service, description=wanted.description)
+
+    def create_endpoint(self, step: Step) -> None:
+        """Create an endpoint."""
+        self.identity.create_endpoint(service_id=self.service_id, interface=step.name, region_id=self.wanted.region, url=step.after)
+
+    def update_endpoint(self, step: Step) -> None:
+        """Let an endpoint lead to the wanted URL."""
+        self.identity.update_endpoint(self.endpoints[step.name].id, url=step.after)
+
+
+class IdentityServiceModule(OpenStackModule):
+    """The module."""
+
+    argument_spec: t.ClassVar[dict[str, t.Any]] = {
+        "user": {"required": True},
+        "password": {"required": True, "no_log": True},
+        "domain": {"default": "default"},
+        "project": {"default": "service"},
+        "roles": {"type": "list", "elements": "str", "default": ["service", "admin"]},
+        "name": {"required": True},
+        "type": {"required": True},
+        "description": {"default": ""},
+        "region": {"required": True},
+        "urls": {
+            "type": "dict",
+            "required": True,
+            "options": {"public": {"required": True}, "internal": {"required": True}, "admin": {}},
+        },
+    }
+    module_kwargs: t.ClassVar[dict[str, t.Any]] = {"supports_check_mode": True}
+
+    def run(self) -> None:
+        """Plan, and take the steps unless in check mode."""
+        params = self.params
+        wanted = Wanted(
+            user=params["user"],
+            project=params["project"],
+            roles=params["roles"],
+            service=params["name"],
+            type=params["type"],
+            description=params["description"],
+            region=params["region"],
+            urls={interface: url for interface, url in params["urls"].items() if url},
+        )
+        adapter = Adapter(connection=self.conn, wanted=wanted, domain_id=params["domain"], password=params["password"])
+        steps = make_plan(adapter.read(), wanted)
+        if not self.check_mode:
+            for step in steps:
+                adapter.take(step)
+        diff = {
+            side: "".join(f"{step.action} {step.name}: {getattr(step, side) or 'absent'}\n" for step in steps)
+            for side in ("before", "after")
+        }
+        self.exit_json(changed=bool(steps), steps=[f"{step.action} {step.name}" for step in steps], diff=diff)
+
+
+def main() -> None:
+    """Run the module."""
+    module = IdentityServiceModule()
+    try:
+        module()
+    except IdentityServiceError as error:
+        module.fail_json(msg=str(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The lab that stands in KOS_STATE, seen from outside by clients that are not ours."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import time
+import typing as t
+
+import pytest
+import yaml
+
+from kos.cli import Paths
+
+
+@pytest.fixture(scope="session")
+def paths() -> Paths:
+    found = Paths.of()
+    if not (found.state / "inventory/hosts.yaml").exists():
+        pytest.fail(f"no lab stands in {found.state}; run tools/lab 2 first")
+    return found
+
+
+@pytest.fixture(scope="session")
+def versions(root: pathlib.Path) -> dict[str, str]:
+    return yaml.safe_load((root / "group_vars/all/versions.yaml").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="session")
+def inventory(paths: Paths) -> dict[str, t.Any]:
+    done = subprocess.run(
+        ["ansible-inventory", "--list"], cwd=paths.root, env=paths.environment(), capture_output=True, text=True, check=True
+    )
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="session")
+def nodes(inventory: dict[str, t.Any]) -> dict[str, dict[str, t.Any]]:
+    """Each node of the cluster with its variables."""
+    names = [name for group in ("masters", "workers") for name in inventory.get(group, {}).get("hosts", [])]
+    return {name: inventory["_meta"]["hostvars"][name] for name in names}
+
+
+class Client:
+    """A program with the arguments that all its calls share."""
+
+    def __init__(self, *argv: str, env: dict[str, str]) -> None:
+        self.argv, self.env = argv, env
+
+    def run(self, *arguments: str, **options: t.Any) -> subprocess.CompletedProcess[str]:
+        options = {"capture_output": True, "text": True, "timeout": 300, "check": False, **options}
+        return subprocess.run([*self.argv, *arguments], env=self.env, **options)
+
+    def __call__(self, *arguments: str, **options: t.Any) -> str:
+        done = self.run(*arguments, **options)
+        assert done.returncode == 0, f"{' '.join(arguments)}: {done.stderr.strip()}"
+        return done.stdout.strip()
+
+    def json(self, *arguments: str) -> t.Any:
+        return json.loads(self(*arguments))
+
+
+@pytest.fixture(scope="session")
+def kubectl(paths: Paths) -> Client:
+    """Return the kubectl that the lab brought, or this machine's own."""
+    program = shutil.which("kubectl", path=f"{paths.state / 'bin'}:{os.environ['PATH']}")
+    if program is None:
+        index = json.loads((paths.cache / "mirror/index.json").read_text(encoding="utf-8"))
+        program = str(paths.cache / "mirror" / index["files"]["kubectl"]["path"])
+    return Client(program, "--kubeconfig", str(paths.state / "kubeconfig/admin"), env=dict(os.environ))
+
+
+def openstack(paths: Paths, cloud: str) -> Client:
+    environment = {**paths.environment(), "OS_CLIENT_CONFIG_FILE": str(paths.state / "clouds.yaml"), "OS_CLOUD": cloud}
+    return Client("openstack", env=environment)
+
+
+@pytest.fixture(scope="session")
+def operator(paths: Paths) -> Client:
+    return openstack(paths, "kos-admin")
+
+
+@pytest.fixture(scope="session")
+def tenant(paths: Paths) -> Client:
+    return openstack(paths, "kos-tenant")
+
+
+@pytest.fixture(scope="session")
+def wait_for() -> t.Callable[..., t.Any]:
+    """Return what a function returns as soon as that is something; fail after a while."""
+
+    def wait(what: str, ready: t.Callable[[], t.Any], seconds: float) -> t.Any:
+        end = time.monotonic() + seconds
+        while not (found := ready()):
+            if time.monotonic() > end:
+                pytest.fail(f"{what} did not come within {seconds:.0f} s")
+            time.sleep(1)
+        return found
+
+    return wait

@@ -1,0 +1,297 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+
+import pytest
+from ansible_collections.kos.labs.plugins.module_utils import cluster_checks
+from ansible_collections.kos.labs.plugins.module_utils.cluster_checks import ClusterCheckError, Kubectl, Pod, Result, Settings
+
+SETTINGS = Settings(
+    version="v1.2.3",
+    masters={"master1": "203.0.113.1"},
+    node_ips={"master1": "172.18.0.1", "worker1": "172.18.0.2"},
+    floating_ips={"master1": "203.0.113.1", "worker1": "203.0.113.2"},
+    api_port=6443,
+    domain="cluster.local",
+    image="agnhost:1",
+    namespace="probe",
+    outside_name="example.org",
+    timeout=0,
+)
+PODS = [
+    Pod(f"{app}-{node}", app, node, f"10.1.{number}.{offset}")
+    for offset, app in enumerate(("first", "second"), 2)
+    for number, node in enumerate(("master1", "worker1"))
+]
+SINGLE = Pod("single-x", "single", "worker1", "10.1.1.9")
+SERVICES = {
+    "web": {"spec": {"clusterIP": "10.2.0.20", "ports": [{"nodePort": 31000}]}},
+    "single": {"spec": {"clusterIP": "10.2.0.21", "ports": [{}]}},
+}
+
+
+class Answers(Kubectl):
+    """A kubectl that answers from a list: the first entry whose words are all among the arguments."""
+
+    def __init__(self, *answers):
+        super().__init__(program="kubectl", kubeconfig="x", timeout=1)
+        self.answers = answers
+        self.asked = []
+
+    def run(self, *arguments, text=None):
+        self.asked.append((arguments, text))
+        for words, answer in self.answers:
+            if all(word in " ".join(arguments) for word in words.split()):
+                answer = answer(arguments, text) if callable(answer) else answer
+                return answer if isinstance(answer, Result) else Result(0, answer if isinstance(answer, str) else json.dumps(answer), "")
+        return Result(1, "", f"Error: nobody said what {arguments} answers")
+
+
+def verdicts(checks):
+    return {check.name: check.verdict for check in checks}
+
+
+READY = "[+]ping ok\n[+]etcd ok\n[+]poststarthook/x ok\nreadyz check passed\n"
+
+
+@pytest.mark.parametrize(
+    ("ready", "version", "expected"),
+    [
+        (READY, "v1.2.3", ["pass", "pass"]),
+        (READY, "v1.2.2", ["pass", "fail"]),
+        (Result(1, "", "[+]ping ok\n[-]etcd failed: reason withheld\nError from server"), "v1.2.3", ["fail", "pass"]),
+        (Result(1, "", "The connection to the server was refused"), "v1.2.3", ["fail", "pass"]),
+    ],
+)
+def test_api_servers(ready, version, expected):
+    kubectl = Answers(("readyz", ready), ("version", {"serverVersion": {"gitVersion": version}}))
+    checks = cluster_checks.check_api_servers(kubectl, SETTINGS)
+    assert [check.verdict for check in checks] == expected
+
+
+def test_a_failed_api_server_is_told_by_its_failed_checks():
+    kubectl = Answers(("readyz", Result(1, "", "[-]etcd failed: x")), ("version", {"serverVersion": {"gitVersion": "v1.2.3"}}))
+    assert cluster_checks.check_api_servers(kubectl, SETTINGS)[0].seen == "not ready: etcd"
+
+
+@pytest.mark.parametrize(("age", "verdict"), [(3, "pass"), (60, "fail")])
+def test_leases(age, verdict):
+    now = datetime.datetime(2030, 1, 1, 12, 0, 0, tzinfo=datetime.timezone.utc)
+    renewed = (now - datetime.timedelta(seconds=age)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    kubectl = Answers(("lease", {"spec": {"renewTime": renewed, "leaseDurationSeconds": 15, "holderIdentity": "master1_uuid"}}))
+    checks = cluster_checks.check_leases(kubectl, SETTINGS, now)
+    assert [check.verdict for check in checks] == [verdict, verdict]
+    assert checks[0].seen == f"master1 leads, lease renewed {age} s ago"
+
+
+def test_no_lease_fails():
+    kubectl = Answers(("lease", Result(1, "", 'Error from server (NotFound): leases "kube-scheduler" not found')))
+    assert {check.verdict for check in cluster_checks.check_leases(kubectl, SETTINGS)} == {"fail"}
+
+
+def reviews(turned=()):
+    def answer(_arguments, text):
+        items = json.loads(text)["items"]
+        wanted = [each.allowed for each in cluster_checks.accesses(SETTINGS)]
+        answers = [{**item, "status": {"allowed": allowed != (at in turned)}} for at, (item, allowed) in enumerate(zip(items, wanted))]
+        return "\n".join(json.dumps(each, indent=2) for each in answers)
+
+    return answer
+
+
+@pytest.mark.parametrize(("turned", "verdict"), [((), "pass"), ((0,), "fail"), ((1,), "fail")])
+def test_accesses(turned, verdict):
+    (check,) = cluster_checks.check_accesses(Answers(("create", reviews(turned))), SETTINGS)
+    assert check.verdict == verdict
+
+
+def test_what_should_be_refused_and_is_not_is_named():
+    (check,) = cluster_checks.check_accesses(Answers(("create", reviews((0, 1)))), SETTINGS)
+    assert check.seen == "system:node:master1 may get secrets; system:node:master1 may not list services"
+
+
+def node(name, *, ready="True", version="v1.2.3", address=None):
+    return {
+        "metadata": {"name": name},
+        "status": {
+            "conditions": [{"type": "Ready", "status": ready, "message": "container runtime network not ready"}],
+            "nodeInfo": {"kubeletVersion": version},
+            "addresses": [{"type": "InternalIP", "address": address or SETTINGS.node_ips.get(name, "172.18.0.99")}],
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("nodes", "failed"),
+    [
+        ([node("master1"), node("worker1")], []),
+        ([node("master1")], ["Node worker1"]),
+        ([node("master1"), node("worker1", ready="False")], ["Node worker1"]),
+        ([node("master1", version="v1.2.2"), node("worker1")], ["Node master1"]),
+        ([node("master1", address="10.0.0.1"), node("worker1")], ["Node master1"]),
+        ([node("master1"), node("worker1"), node("stranger")], ["Node stranger"]),
+    ],
+    ids=["all", "absent", "not ready", "version", "address", "stranger"],
+)
+def test_nodes(nodes, failed):
+    checks = cluster_checks.check_nodes(Answers(("get nodes", {"items": nodes})), SETTINGS)
+    assert [check.name for check in checks if check.verdict == "fail"] == failed
+
+
+@pytest.mark.parametrize(
+    ("answer", "verdict"),
+    [
+        (Result(1, "", 'nodes "worker1" is forbidden: node "master1" is not allowed to modify node "worker1"'), "pass"),
+        (Result(0, "node/worker1 labeled (server dry run)", ""), "fail"),
+        (Result(1, "", "connection refused"), "fail"),
+    ],
+)
+def test_node_restriction(answer, verdict):
+    (check,) = cluster_checks.check_node_restriction(Answers(("label", answer)), SETTINGS)
+    assert check.verdict == verdict
+
+
+def test_node_restriction_needs_two_nodes():
+    (check,) = cluster_checks.check_node_restriction(Answers(), dataclasses.replace(SETTINGS, node_ips={"master1": "172.18.0.1"}))
+    assert check.verdict == "skip"
+
+
+def workload(kind, name, ready, wanted, namespace="kube-system"):
+    status = {"numberReady": ready, "desiredNumberScheduled": wanted} if kind == "DaemonSet" else {"readyReplicas": ready}
+    return {"kind": kind, "metadata": {"name": name, "namespace": namespace}, "spec": {"replicas": wanted}, "status": status}
+
+
+def test_workloads():
+    items = [
+        workload("DaemonSet", "flannel", 2, 2),
+        workload("Deployment", "coredns", 2, 2),
+        workload("Deployment", "single", 0, 1, "probe"),
+    ]
+    (good,) = cluster_checks.check_workloads(Answers(("get", {"items": items})), SETTINGS)
+    (bad,) = cluster_checks.check_workloads(Answers(("get", {"items": [*items, workload("Deployment", "x", 0, 1)]})), SETTINGS)
+    assert (good.verdict, good.seen) == ("pass", "coredns, flannel")
+    assert (bad.verdict, bad.seen) == ("fail", "not ready: kube-system/x 0 of 1")
+
+
+def answering(broken=()):
+    """Answer curl in a pod: every address with 200, but for pairs of pod and address."""
+
+    def answer(arguments, _text):
+        pod = arguments[arguments.index("exec") + 1]
+        urls = [each for each in arguments if each.startswith("http://")]
+        lines = [f"{'000' if (pod, url.split('/')[2].split(':')[0]) in broken else '200'} {url}" for url in urls]
+        return Result(28 if broken else 0, "\n".join(lines) + "\n", "curl: (28) timed out" if broken else "")
+
+    return answer
+
+
+def test_pod_network():
+    checks = cluster_checks.check_pod_network(Answers(("exec curl", answering())), SETTINGS, [*PODS, SINGLE], SERVICES)
+    assert set(verdicts(checks).values()) == {"pass"}
+    assert [check.seen for check in checks[:2]] == ["4 of 4 pairs", "8 of 8 pairs"]
+
+
+@pytest.mark.parametrize(
+    ("broken", "failed"),
+    [
+        (("first-master1", "10.1.0.3"), "Pod to pod, same node"),
+        (("first-master1", "10.1.1.2"), "Pod to pod, other node"),
+        (("second-worker1", "10.2.0.20"), "Service by ClusterIP"),
+        (("second-worker1", "web"), "Service by name"),
+    ],
+)
+def test_pod_network_tells_which_way_is_broken(broken, failed):
+    checks = cluster_checks.check_pod_network(Answers(("exec curl", answering([broken]))), SETTINGS, [*PODS, SINGLE], SERVICES)
+    assert [check.name for check in checks if check.verdict == "fail"] == [failed]
+    assert broken[0] in next(check.seen for check in checks if check.verdict == "fail")
+
+
+def test_a_pod_that_cannot_be_entered_is_an_error():
+    kubectl = Answers(("exec", Result(1, "", "error dialing backend: tls: internal error")))
+    with pytest.raises(ClusterCheckError, match="tls: internal error"):
+        cluster_checks.curl(kubectl, SETTINGS, PODS[0], ["http://10.1.0.2/"])
+
+
+@pytest.mark.parametrize(("code", "verdict"), [(200, "pass"), (503, "fail")])
+def test_hairpin(code, verdict):
+    kubectl = Answers(("exec curl", f"{code} http://10.2.0.21/hostname\n"))
+    (check,) = cluster_checks.check_hairpin(kubectl, SETTINGS, SINGLE, SERVICES)
+    assert check.verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("name", "out", "verdict"),
+    [("example.org", "alias.example.org.\n192.0.2.7\n", "pass"), ("example.org", ";; connection timed out\n", "fail"), (None, "", "skip")],
+)
+def test_outside_name(name, out, verdict):
+    (check,) = cluster_checks.check_outside_name(Answers(("dig", out)), dataclasses.replace(SETTINGS, outside_name=name), SINGLE)
+    assert check.verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("answers", "verdict"),
+    [({"203.0.113.1": "first-master1", "203.0.113.2": "second-worker1"}, "pass"), ({"203.0.113.1": "first-master1"}, "fail")],
+)
+def test_node_port(monkeypatch, answers, verdict):
+    monkeypatch.setattr(cluster_checks, "fetch", lambda url: answers.get(url.split("/")[2].split(":")[0], "timed out"))
+    (check,) = cluster_checks.check_node_port(Answers(), SETTINGS, PODS, SERVICES)
+    assert check.verdict == verdict
+
+
+def pod_object(name, *, ready=True, waiting=None):
+    return {
+        "metadata": {"name": name, "labels": {"app": name.split("-")[0]}},
+        "spec": {"nodeName": "worker1"},
+        "status": {
+            "podIP": "10.1.1.5",
+            "conditions": [{"type": "Ready", "status": "True" if ready else "False", "message": "containers with unready status"}],
+            "containerStatuses": [{"state": {"waiting": waiting}}] if waiting else [],
+        },
+    }
+
+
+def test_pods_that_do_not_start_are_told_with_their_reason():
+    stuck = pod_object("second-a", ready=False, waiting={"reason": "ImagePullBackOff", "message": "no such image"})
+    with pytest.raises(ClusterCheckError, match="1 of 5 pods ready after 0 s; second-a on worker1: ImagePullBackOff no such image"):
+        cluster_checks.wait_for_pods(Answers(("get pods", {"items": [pod_object("first-a"), stuck]})), SETTINGS)
+
+
+def test_pods_that_are_ready_are_returned():
+    items = [pod_object(name) for name in ("single-a", "second-a", "first-b", "first-a", "second-b")]
+    pods = cluster_checks.wait_for_pods(Answers(("get pods", {"items": items})), SETTINGS)
+    assert [pod.app for pod in pods] == ["first", "first", "second", "second", "single"]
+
+
+def test_a_cluster_that_does_not_answer_is_one_failed_check():
+    kubectl = Answers(("apply", Result(1, "", "The connection to the server 203.0.113.1:6443 was refused")))
+    (check,) = cluster_checks.run_checks(kubectl, SETTINGS)
+    assert (check.name, check.verdict) == ("Cluster answers", "fail")
+    assert "refused" in check.seen
+
+
+def test_a_control_plane_alone_gets_no_pods():
+    kubectl = Answers(("apply", ""), ("readyz", READY), ("version", {"serverVersion": {"gitVersion": "v1.2.3"}}), ("create", reviews()))
+    cluster_checks.run_checks(kubectl, dataclasses.replace(SETTINGS, node_ips={}, floating_ips={}))
+    made = next(json.loads(text) for arguments, text in kubectl.asked if "apply" in arguments)
+    assert [item["kind"] for item in made["items"]] == ["Namespace", "Secret"]
+
+
+def test_no_object_is_a_bare_pod():
+    kinds = {item["kind"] for item in cluster_checks.manifests(SETTINGS)["items"]}
+    assert kinds == {"Namespace", "Secret", "Service", "DaemonSet", "Deployment"}
+
+
+def test_a_program_that_is_absent_is_a_sentence():
+    with pytest.raises(ClusterCheckError, match="cannot be run"):
+        Kubectl(program="/nonexistent/kubectl", kubeconfig="x", timeout=1).run("version")
+
+
+def test_a_port_forward_that_says_nothing_is_an_error(tmp_path):
+    program = tmp_path / "kubectl"
+    program.write_text("#!/bin/sh\necho 'error: unable to forward port because pod is not running'\n", encoding="ascii")
+    program.chmod(0o755)
+    with pytest.raises(ClusterCheckError, match="pod is not running"):
+        list(Kubectl(program=str(program), kubeconfig="x", timeout=5).forwarded("port-forward"))

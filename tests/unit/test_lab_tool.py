@@ -1,0 +1,331 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""tools/lab, tools/test and what they share."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+
+import pytest
+from ansible_collections.kos.labs.plugins.callback import kos_stages
+
+from kos import KosError, bench, cli, footprint, host, lab, rings, venv
+
+BIG = host.Host(system="Linux", machine="x86_64", root=True, has_apt=True, memory=24 * host.GB, free={"/": 100 * host.GB})
+SANDBOX = lab.needs("sandbox", again=False, environ={})
+
+
+def fake_clone(folder: pathlib.Path) -> pathlib.Path:
+    for name in (
+        "labs/lab1.yaml",
+        "labs/lab2.yaml",
+        "labs/lab10.yaml",
+        "labs/cluster.yaml",
+        "playbooks/base_sandbox.yaml",
+        "playbooks/base_existing.yaml",
+    ):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("---\n", encoding="ascii")
+    return folder
+
+
+def interpreter(folder: pathlib.Path, name: str, answer: str, code: int = 0) -> str:
+    path = folder / name
+    path.write_text(f"#!/bin/sh\necho '{answer}'\nexit {code}\n", encoding="ascii")
+    path.chmod(0o755)
+    return str(path)
+
+
+# --- the machine
+
+
+def test_a_good_machine_passes():
+    host.check(BIG, SANDBOX)
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"root": False}, "as root"),
+        ({"system": "Darwin"}, "Darwin"),
+        ({"machine": "riscv64"}, "riscv64"),
+        ({"has_apt": False}, "apt-get"),
+        ({"memory": 8 * host.GB}, "8.0 GB of memory"),
+        ({"free": {"/": 100 * host.GB, "/srv": 39 * host.GB}}, "39 GB of free disk space at /srv"),
+    ],
+)
+def test_a_bad_machine_is_told_in_one_sentence(change, word):
+    with pytest.raises(KosError, match=word) as caught:
+        host.check(dataclasses.replace(BIG, **change), SANDBOX)
+    assert str(caught.value).endswith(".")
+    assert "\n" not in str(caught.value)
+
+
+def test_other_bases_ask_for_less():
+    host.check(
+        dataclasses.replace(BIG, root=False, has_apt=False, memory=host.GB, free={"/": 0}), lab.needs("existing", again=False, environ={})
+    )
+
+
+def test_limits_can_be_changed():
+    changed = lab.needs("sandbox", again=False, environ={"KOS_MIN_DISK_GB": "7", "KOS_MIN_MEMORY_GB": "6"})
+    assert (changed.memory, changed.disk) == (6 * host.GB, 7 * host.GB)
+
+
+def test_a_limit_that_is_no_number_is_refused():
+    with pytest.raises(KosError, match="KOS_MIN_DISK_GB is '40G'"):
+        lab.needs("sandbox", again=False, environ={"KOS_MIN_DISK_GB": "40G"})
+
+
+def test_a_standing_sandbox_needs_little_more_disk():
+    assert lab.needs("sandbox", again=True, environ={}).disk < SANDBOX.disk
+
+
+def test_this_machine_can_be_probed(tmp_path):
+    seen = host.probe(tmp_path / "not" / "yet")
+    assert seen.memory > 0
+    assert seen.free[str(tmp_path / "not" / "yet")] > 0
+
+
+# --- labs, bases, layouts
+
+
+def test_labs_are_named_in_order(tmp_path):
+    assert list(lab.labs(fake_clone(tmp_path))) == ["1", "2", "10", "cluster"]
+
+
+@pytest.mark.parametrize(("name", "file"), [("2", "lab2.yaml"), ("lab2", "lab2.yaml"), ("cluster", "cluster.yaml")])
+def test_a_lab_is_found(tmp_path, name, file):
+    assert lab.find_lab(fake_clone(tmp_path), name).name == file
+
+
+def test_an_unknown_lab_is_told_which_exist(tmp_path):
+    with pytest.raises(KosError, match="no lab 7; there are 1, 2, 10, cluster"):
+        lab.find_lab(fake_clone(tmp_path), "7")
+
+
+@pytest.mark.parametrize(
+    ("option", "word"),
+    [("--base=azure", "no base azure; there are existing, sandbox"), ("--layout=huge", "no layout huge; there are compact, full")],
+)
+def test_unknown_choices_are_told_which_exist(tmp_path, option, word):
+    clone = fake_clone(tmp_path)
+    options, _ = lab._parse(["1", option], clone)
+    with pytest.raises(KosError, match=word):
+        lab._settings(clone, options)
+
+
+def test_arguments_for_ansible_are_kept_apart(tmp_path):
+    options, ansible = lab._parse(["2", "--layout", "full", "--", "-e", "kos_base=existing", "--check"], fake_clone(tmp_path))
+    assert lab._settings(tmp_path, options) == {"kos_layout": "full"}
+    assert ansible == ["-e", "kos_base=existing", "--check"]
+    assert lab._value(ansible, "kos_base") == "existing"
+
+
+def test_two_runs_do_not_share_a_state(tmp_path):
+    with lab._alone(tmp_path / "state"), pytest.raises(KosError, match="another run"), lab._alone(tmp_path / "state"):
+        pass
+
+
+def test_where_to_go_next_names_only_what_is_there(tmp_path):
+    paths = cli.Paths(root=tmp_path, state=tmp_path / ".state", cache=tmp_path)
+    (paths.state / "kubeconfig").mkdir(parents=True)
+    (paths.state / "kubeconfig/admin").touch()
+    assert lab.where_to_go_next(paths) == "  Kubernetes  kubectl --kubeconfig .state/kubeconfig/admin get nodes"
+
+
+# --- Python and .venv
+
+
+def test_the_newest_python_that_works_is_taken(tmp_path):
+    names = [
+        interpreter(tmp_path, "python3.15", "3 15 0 1"),
+        interpreter(tmp_path, "python3.14", "pyenv: python3.14: command not found", 127),
+        interpreter(tmp_path, "python3.13", "3 13 0 0"),
+        interpreter(tmp_path, "python3.12", "3 12 1 1"),
+    ]
+    assert venv.newest(names) == venv.Python((3, 12, 1), names[3], True)
+    assert venv.newest(names[:3]) == venv.Python((3, 13, 0), names[2], False)
+
+
+def test_no_python_is_told(tmp_path):
+    with pytest.raises(KosError, match=r"no Python between 3\.11 and 3\.14"):
+        venv.newest([interpreter(tmp_path, "python3", "3 9 2 1"), str(tmp_path / "missing")])
+
+
+def test_candidates_stand_on_path_and_in_pyenv(tmp_path):
+    on_path, pyenv = tmp_path / "bin", tmp_path / ".pyenv/versions/3.14.1/bin"
+    on_path.mkdir()
+    pyenv.mkdir(parents=True)
+    interpreter(on_path, "python3.12", "")
+    interpreter(pyenv, "python3.14", "")
+    assert venv.candidates({"HOME": str(tmp_path), "PATH": str(on_path)}) == [str(pyenv / "python3.14"), str(on_path / "python3.12")]
+
+
+@pytest.fixture
+def clone(tmp_path, monkeypatch):
+    """A clone whose pip does nothing but write down what it is asked for."""
+    (tmp_path / "requirements.txt").write_text("thing==1\n", encoding="ascii")
+    asked = []
+
+    def pip(root, folder, requirements):
+        asked.append(list(requirements))
+        (folder / "bin/pip").touch()
+
+    monkeypatch.setattr(venv, "_MAKE", ("-m", "venv", "--clear", "--without-pip"))
+    monkeypatch.setattr(venv, "_pip", pip)
+    return tmp_path, asked
+
+
+def test_venv_is_made_once_and_follows_its_requirements(clone):
+    folder, asked = clone
+    made = venv.ensure(folder, "requirements.txt")
+    assert (made / "bin/python").exists()
+    assert (made / "ansible_collections/kos/labs").resolve() == folder.resolve()
+    venv.ensure(folder, "requirements.txt")
+    assert len(asked) == 1
+    (folder / "requirements.txt").write_text("thing==2\n", encoding="ascii")
+    venv.ensure(folder, "requirements.txt")
+    assert len(asked) == 2
+
+
+def test_an_interrupted_venv_is_made_anew(clone, monkeypatch):
+    folder, asked = clone
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(venv, "_pip", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            venv.ensure(folder, "requirements.txt")
+    (folder / ".venv/half-installed").touch()
+    venv.ensure(folder, "requirements.txt")
+    assert not (folder / ".venv/half-installed").exists()
+    assert asked == [["requirements.txt"]]
+
+
+def test_a_venv_whose_python_is_gone_is_made_anew(clone):
+    folder, asked = clone
+    made = venv.ensure(folder, "requirements.txt")
+    (made / "bin/python").unlink()
+    (made / "bin/python").symlink_to(folder / "gone")
+    venv.ensure(folder, "requirements.txt")
+    assert len(asked) == 2
+
+
+# --- the shell of a command
+
+
+def test_a_table_sets_numbers_to_the_right():
+    assert (
+        cli.table(("what", "s"), [("a", 1.25), ("long name", 100.0)])
+        == "what           s\n---------  -----\na            1.2\nlong name  100.0"
+    )
+
+
+@pytest.mark.parametrize(("argv", "code", "word"), [(["99"], 2, "there is no lab 99"), (["1", "--base", "azure"], 2, "azure")])
+def test_bad_input_ends_with_one_line(root, tmp_path, argv, code, word):
+    environment = {**os.environ, "KOS_STATE": str(tmp_path / "state"), "KOS_CACHE": str(tmp_path / "cache")}
+    done = subprocess.run([sys.executable, str(root / "tools/lab"), *argv], env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert word in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "state").exists()
+
+
+def test_call_returns_the_code_of_a_signal():
+    assert cli.call([sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"]) == 128 + signal.SIGKILL
+
+
+# --- stages
+
+
+def test_a_stage_is_named_by_its_playbook():
+    assert kos_stages.stage_of("/a/b/playbooks/control_plane.yaml:12") == "control_plane"
+
+
+def test_stages_are_rendered_with_a_total():
+    stages = [{"stage": "base", "play": "Make machines", "tasks": 3, "changed": 2, "failed": 0, "seconds": 4.2}]
+    lines = kos_stages.render({"stages": stages, "seconds": 5.0}).splitlines()
+    assert lines[-1].split() == ["total", "3", "2", "5.0"]
+
+
+def test_callback_writes_what_the_other_tools_read(root, tmp_path):
+    playbook = tmp_path / "openstack.yaml"
+    playbook.write_text(
+        "- name: Say it\n  hosts: localhost\n  gather_facts: false\n  tasks:\n"
+        "    - name: Change\n      ansible.builtin.debug: {msg: hello}\n      changed_when: true\n",
+        encoding="ascii",
+    )
+    environment = {
+        **os.environ,
+        **cli.Paths(root=root, state=tmp_path / "state", cache=tmp_path).environment(),
+        "ANSIBLE_INVENTORY": str(root / "hosts.yaml"),
+        "ANSIBLE_CALLBACKS_ENABLED": "kos.labs.kos_stages",
+        "KOS_TIMINGS": str(tmp_path / "timings.json"),
+    }
+    done = subprocess.run(["ansible-playbook", str(playbook)], cwd=root, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "==> openstack: Say it" in done.stdout
+    report = json.loads((tmp_path / "timings.json").read_text(encoding="utf-8"))
+    assert [(stage["stage"], stage["tasks"], stage["changed"]) for stage in report["stages"]] == [("openstack", 1, 1)]
+    with pytest.raises(KosError, match="localhost"):
+        rings.unchanged(tmp_path / "timings.json")
+    assert bench.stage_rows(report) == [("openstack", 1, 1, report["stages"][0]["seconds"])]
+
+
+# --- rings
+
+
+def test_scenarios_run_in_the_order_of_the_stages(tmp_path):
+    clone = fake_clone(tmp_path)
+    (clone / "labs/lab1.yaml").write_text(
+        "- ansible.builtin.import_playbook: ../playbooks/cloud.yaml\n- ansible.builtin.import_playbook: ../playbooks/nodes.yaml\n",
+        encoding="ascii",
+    )
+    (clone / "playbooks/cloud.yaml").write_text("- roles: [kos.labs.os_b, kos.labs.os_a]\n", encoding="ascii")
+    (clone / "playbooks/nodes.yaml").write_text("- roles: [kos.labs.node_x]\n", encoding="ascii")
+    assert rings.in_order_of_stages(clone, ["default", "extra", "node_x", "os_a", "os_b"]) == ["os_b", "os_a", "node_x", "extra"]
+
+
+def test_the_report_sums_up():
+    verdicts = [
+        rings.Verdict("1", "unit tests", "passed", 40, 0, 3.0),
+        rings.Verdict("2", "os_x", "failed", 0, 1, 9.0),
+        rings.Verdict("-", "KVM", "not run"),
+    ]
+    assert rings.report(verdicts).splitlines()[-1] == "40 passed, 1 failed in 0.2 minutes of steps"
+
+
+def test_what_is_left_over_is_named():
+    before = {"interface": frozenset({"lo"}), "mount": frozenset({"/"})}
+    after = {"interface": frozenset({"lo", "kos1"}), "mount": frozenset({"/"})}
+    assert footprint.left_over(before, after) == ["interface kos1"]
+    with pytest.raises(KosError, match="interface kos1"):
+        footprint.check(before, after)
+
+
+def test_this_host_has_a_footprint():
+    seen = footprint.take()
+    assert "lo" in seen["interface"]
+    assert "/" in seen["mount"]
+    assert footprint.take(["lo"])["interface"].isdisjoint({"lo"})
+
+
+def test_counts_of_pytest_are_read(tmp_path):
+    junit = tmp_path / "x.xml"
+    junit.write_text('<testsuites><testsuite tests="9" failures="1" errors="1" skipped="2"/></testsuites>', encoding="ascii")
+    assert rings._counts(junit) == (5, 2)
+    assert rings._counts(tmp_path / "none.xml") is None
+
+
+def test_a_step_that_hangs_is_ended(root, tmp_path):
+    paths = cli.Paths(root=root, state=tmp_path, cache=tmp_path)
+    verdict = rings._run("1", rings.Step("hang", ["sleep", "60"], limit=1), paths, tmp_path, quiet=True)
+    assert (verdict.word, verdict.failed) == ("failed", 1)

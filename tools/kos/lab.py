@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""tools/lab: everything around `ansible-playbook labs/labN.yaml`."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import os
+import pathlib
+import time
+import typing as t
+
+from kos import KosError, host, venv
+from kos.cli import Paths, call, say
+from kos.sandbox_plan import LAYOUTS
+
+__all__ = ["COMMANDS", "labs", "main", "needs", "prepare"]
+
+# Debian packages by a command that each brings: what the playbooks call on this machine before any role runs.
+COMMANDS = {"ssh": "openssh-client"}
+_GIGABYTES_OF_MEMORY, _GIGABYTES_OF_DISK, _GIGABYTES_TO_GO_ON = 10, 40, 5
+
+
+def main(argv: t.Sequence[str]) -> int:
+    """Run the command; return ansible-playbook's code."""
+    paths = Paths.of()
+    options, ansible = _parse(argv, paths.root)
+    started = time.monotonic()
+    playbook = find_lab(paths.root, options.lab)
+    settings = _settings(paths.root, options)
+    base = settings.get("kos_base") or _value(ansible, "kos_base") or "sandbox"
+    host.check(host.probe(paths.state, paths.cache), needs(base, again=(paths.state / "inventory/hosts.yaml").exists()))
+    with _alone(paths.state):
+        host.install(COMMANDS)
+        venv.ensure(paths.root, "requirements.txt")
+        prepare(paths)
+        program = [str(paths.venv / "bin/ansible-playbook"), str(playbook)]
+        for name, value in settings.items():
+            program += ["-e", f"{name}={value}"]
+        say(f"Lab {options.lab} on {base}; state in {paths.state}")
+        code = call([*program, *ansible], cwd=paths.root, env=environment(paths))
+    spent = f"{(time.monotonic() - started) / 60:.1f} minutes"
+    if code:
+        say(
+            f"Lab {options.lab} stopped after {spent}. The same command goes on from here; docs/troubleshooting.md helps, the log is {paths.state / 'log/ansible.log'}."
+        )
+    elif not {"--list-tasks", "--list-hosts", "--list-tags", "--syntax-check"} & set(ansible):
+        say(f"Lab {options.lab} is done after {spent}.")
+        say(where_to_go_next(paths))
+    return code
+
+
+def labs(root: pathlib.Path) -> dict[str, pathlib.Path]:
+    """Return the labs that exist, by the name that the command takes."""
+    found = {path.stem: path for path in (root / "labs").glob("*.yaml")}
+    order = sorted(found, key=lambda stem: (not stem.startswith("lab"), len(stem), stem))
+    return {stem[3:] if stem.startswith("lab") else stem: found[stem] for stem in order}
+
+
+def find_lab(root: pathlib.Path, name: str) -> pathlib.Path:
+    """Return the playbook of a lab."""
+    existing = labs(root)
+    with contextlib.suppress(KeyError):
+        return existing[name[3:] if name.startswith("lab") else name]
+    raise KosError(f"there is no lab {name}; there are {', '.join(existing) or 'none'}.")
+
+
+def bases(root: pathlib.Path) -> list[str]:
+    """Return the bases that exist: each has a playbook."""
+    return sorted(path.stem[5:] for path in (root / "playbooks").glob("base_*.yaml"))
+
+
+def needs(base: str, *, again: bool, environ: t.Mapping[str, str] = os.environ) -> host.Needs:
+    """Say what a base wants of this machine; `again` when it stands already."""
+    if base != "sandbox":
+        return host.Needs()
+    memory = _gigabytes(environ, "KOS_MIN_MEMORY_GB", _GIGABYTES_OF_MEMORY)
+    disk = _GIGABYTES_TO_GO_ON if again else _GIGABYTES_OF_DISK
+    return host.Needs(root=True, apt=True, machines=("x86_64",), memory=memory, disk=_gigabytes(environ, "KOS_MIN_DISK_GB", disk))
+
+
+def prepare(paths: Paths) -> None:
+    """Make the state folder such that Ansible accepts it as an inventory before a stage has written one."""
+    inventory = paths.state / "inventory"
+    inventory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    seed = inventory / "none.yaml"
+    if not seed.exists():
+        seed.write_text("---\nall: {}\n", encoding="ascii")
+
+
+def environment(paths: Paths) -> dict[str, str]:
+    """Return the environment of ansible-playbook: stages are shown, a log is kept."""
+    log = paths.state / "log"
+    log.mkdir(mode=0o700, exist_ok=True)
+    return {
+        "ANSIBLE_LOG_PATH": str(log / "ansible.log"),
+        "ANSIBLE_FORCE_COLOR": "1" if os.isatty(1) else "0",
+        **paths.environment(),
+        "ANSIBLE_CALLBACKS_ENABLED": "kos.labs.kos_stages",
+        "KOS_TIMINGS": str(paths.state / "timings.json"),
+    }
+
+
+def where_to_go_next(paths: Paths) -> str:
+    """Name the doors into what stands now, of those that are there."""
+    doors = [
+        (paths.state / "cloud.yaml", "A shell for both", ". tools/credentials"),
+        (paths.state / "kubeconfig/admin", "Kubernetes", "kubectl --kubeconfig {} get nodes"),
+        (paths.state / "openrc/tenant", "OpenStack, as a tenant", "source {}; .venv/bin/openstack server list"),
+        (paths.state / "openrc/admin", "OpenStack, as its operator", "source {}; .venv/bin/openstack service list"),
+        (paths.state / "verify.md", "What was checked", "{}"),
+        (paths.root / "tools/ssh_to_node", "A node", "tools/ssh_to_node NAME"),
+        (paths.root / "tools/sandbox", "Put away, bring back, remove", "tools/sandbox stop | start | destroy"),
+    ]
+    rows = [(what, how.format(_short(path, paths.root))) for path, what, how in doors if path.exists()]
+    width = max((len(what) for what, _ in rows), default=0)
+    return "\n".join(f"  {what.ljust(width)}  {how}" for what, how in rows)
+
+
+def _parse(argv: t.Sequence[str], root: pathlib.Path) -> tuple[argparse.Namespace, list[str]]:
+    own, ansible = (list(argv[: argv.index("--")]), list(argv[argv.index("--") + 1 :])) if "--" in argv else (list(argv), [])
+    parser = argparse.ArgumentParser(
+        prog="tools/lab",
+        description="Set up what a lab needs and run it. It can be interrupted and repeated; a second run changes nothing.",
+        epilog="What follows -- goes to ansible-playbook: tools/lab 2 -- -e cluster_workers=3. KOS_STATE and KOS_CACHE move state and cache.",
+    )
+    parser.add_argument("lab", metavar="LAB", help=f"one of {', '.join(labs(root)) or '(none yet)'}")
+    parser.add_argument("--base", help="what the cloud stands on (default: sandbox)")
+    parser.add_argument("--layout", help=f"machines of the sandbox: {' or '.join(LAYOUTS)}")
+    return parser.parse_args(own), ansible
+
+
+def _settings(root: pathlib.Path, options: argparse.Namespace) -> dict[str, str]:
+    known = {"base": bases(root), "layout": list(LAYOUTS)}
+    settings = {}
+    for name, choices in known.items():
+        value = getattr(options, name)
+        if value is None:
+            continue
+        if value not in choices:
+            raise KosError(f"there is no {name} {value}; there are {', '.join(choices) or 'none'}.")
+        settings[f"kos_{name}"] = value
+    return settings
+
+
+def _value(ansible: t.Sequence[str], name: str) -> str | None:
+    """Find a variable that the user gave to ansible-playbook itself."""
+    for argument in ansible:
+        for word in argument.split():
+            if word.startswith(f"{name}="):
+                return word[len(name) + 1 :]
+    return None
+
+
+def _gigabytes(environ: t.Mapping[str, str], name: str, default: int) -> int:
+    text = environ.get(name) or str(default)
+    if not text.isdigit():
+        raise KosError(f"{name} is {text!r}; set it to a whole number of gigabytes.")
+    return int(text) * host.GB
+
+
+def _short(path: pathlib.Path, root: pathlib.Path) -> str:
+    return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
+
+
+@contextlib.contextmanager
+def _alone(state: pathlib.Path) -> t.Iterator[None]:
+    """Keep a second run away from the same state."""
+    state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(state, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise KosError(f"another run works on {state}; wait for it, or set KOS_STATE to another folder.") from None
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,352 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""tools/test: three rings of tests, each a list of steps, and the table at the end."""
+
+from __future__ import annotations
+
+import argparse
+import concurrent.futures
+import dataclasses
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+import typing as t
+import xml.etree.ElementTree
+
+from kos import KosError, footprint, host, lab, sanity, venv
+from kos.cli import Paths, say, table
+
+__all__ = ["main"]
+
+_MINUTE = 60
+# Below the clone, so that two clones never meet; ignored by git and by the collection's build.
+_STATES = ".cache/test"
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """A program to run, or a function to call, that passes or fails as one; pytest's tests count one by one."""
+
+    name: str
+    argv: t.Sequence[str] = ()
+    call: t.Callable[[], str] | None = None
+    pytest: bool = False
+    limit: int = 10 * _MINUTE
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """How a step ended."""
+
+    ring: str
+    name: str
+    word: str
+    passed: int = 0
+    failed: int = 0
+    seconds: float = 0.0
+    note: str = ""
+
+
+def main(argv: t.Sequence[str]) -> int:
+    """Run the command; return 0 when nothing failed."""
+    paths = Paths.of()
+    options = _parse(argv)
+    rings = {"1": ring1, "2": ring2, "3": ring3}
+    chosen = sorted(set(options.rings)) or list(rings)
+    if {"2", "3"} & set(chosen):
+        host.check(host.probe(paths.root, paths.cache), lab.needs("sandbox", again=False))
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # A run that is told to end still takes its sandboxes away.
+        signal.signal(number, _interrupt)
+    venv.ensure(paths.root, "requirements.txt", "requirements-test.txt")
+    host.install(lab.COMMANDS)
+    verdicts: list[Verdict] = []
+    with tempfile.TemporaryDirectory(prefix="kos-test-") as scratch:
+        for name in chosen:
+            say(f"\n=== ring {name}")
+            verdicts += rings[name](paths, pathlib.Path(scratch), options)
+    verdicts += not_run(chosen)
+    say("\n" + report(verdicts))
+    return int(any(verdict.failed for verdict in verdicts))
+
+
+def _interrupt(*_: object) -> t.NoReturn:
+    raise KeyboardInterrupt
+
+
+def report(verdicts: t.Sequence[Verdict]) -> str:
+    """Return the table of steps and the line that sums up."""
+    rows = [(v.ring, v.name, v.word, f"{v.passed}", f"{v.failed}", v.seconds, v.note) for v in verdicts]
+    passed, failed = (sum(getattr(v, what) for v in verdicts) for what in ("passed", "failed"))
+    seconds = sum(v.seconds for v in verdicts)
+    return (
+        table(("ring", "step", "verdict", "passed", "failed", "seconds", "note"), rows)
+        + f"\n\n{passed} passed, {failed} failed in {seconds / _MINUTE:.1f} minutes of steps"
+    )
+
+
+def ring1(paths: Paths, scratch: pathlib.Path, _options: argparse.Namespace) -> list[Verdict]:
+    """Check what can be checked without a machine."""
+    state = dataclasses.replace(paths, state=scratch / "state")
+    lab.prepare(state)
+    playbooks = [
+        str(path.relative_to(paths.root)) for folder in ("labs", "playbooks") for path in sorted((paths.root / folder).glob("*.yaml"))
+    ]
+    steps = [
+        # The longest come first: two run at a time.
+        Step("ansible-lint", ["ansible-lint", "--offline", "--profile", "production", "--nocolor"], limit=20 * _MINUTE),
+        Step("unit tests", ["pytest", "tests/unit"], pytest=True, limit=20 * _MINUTE),
+        Step("plugin sanity", call=lambda: sanity.check(paths, scratch)),
+        Step("mypy", ["mypy"]),
+        Step("playbook syntax", ["ansible-playbook", "--syntax-check", *playbooks]) if playbooks else None,
+        Step("yamllint", ["yamllint", "--strict", "."]),
+        Step("ruff check", ["ruff", "check", "."]),
+        Step("ruff format", ["ruff", "format", "--check", "."]),
+    ]
+    with concurrent.futures.ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        return list(pool.map(lambda step: _run("1", step, state, scratch, quiet=True), filter(None, steps)))
+
+
+def ring2(paths: Paths, scratch: pathlib.Path, options: argparse.Namespace) -> list[Verdict]:
+    """Apply role by role to one sandbox, in the order of the stages."""
+    state = _test_state(paths, "ring2")
+    existing = [path.parent.name for path in sorted((paths.root / "molecule").glob("*/molecule.yml"))]
+    scenarios = [name for name in in_order_of_stages(paths.root, existing) if name in (options.scenario or existing)]
+    steps = [
+        Step("reset", ["molecule", "reset", "-s", "default"]),
+        Step("create", ["molecule", "create", "-s", "default"], limit=45 * _MINUTE),
+    ]
+    steps += [Step(name, ["molecule", "test", "--destroy=never", "-s", name], limit=20 * _MINUTE) for name in scenarios]
+    return _in_sandbox("2", steps, state, scratch, options)
+
+
+def ring3(paths: Paths, scratch: pathlib.Path, options: argparse.Namespace) -> list[Verdict]:
+    """Run the labs as a person does, one on top of the other, in a sandbox of their own."""
+    state = _test_state(paths, "ring3")
+    tools = paths.root / "tools"
+    newest = [name for name in lab.labs(paths.root) if name.isdigit()]
+    steps = [Step(f"lab {name}", [str(tools / "lab"), name], limit=60 * _MINUTE) for name in newest]
+    verify = ["ansible-playbook", "playbooks/verify.yaml"]
+    if newest:
+        steps += [
+            Step(f"lab {newest[-1]} again", [str(tools / "lab"), newest[-1]], limit=15 * _MINUTE),
+            Step("nothing changed", call=lambda: unchanged(state.state / "timings.json")),
+            Step("end to end", ["pytest", "tests/e2e"], pytest=True),
+            Step("stop", [str(tools / "sandbox"), "stop"]),
+            Step("start", [str(tools / "sandbox"), "start"], limit=20 * _MINUTE),
+            Step("verify after start", verify),
+            Step("refresh", [str(tools / "refresh"), "--yes"], limit=20 * _MINUTE),
+            Step(f"lab {newest[-1]} after refresh", [str(tools / "lab"), newest[-1]], limit=30 * _MINUTE),
+        ]
+    return _in_sandbox("3", steps, state, scratch, options)
+
+
+def unchanged(timings: pathlib.Path) -> str:
+    """Raise a KosError unless the run that wrote this file changed nothing on any host."""
+    hosts: dict[str, dict[str, int]] = json.loads(timings.read_text(encoding="utf-8"))["hosts"]
+    changed = {name: counts["changed"] for name, counts in hosts.items() if counts["changed"]}
+    if changed or not hosts:
+        raise KosError(f"a second run changed {changed or 'no host at all'}; find the tasks in its output above.")
+    return f"{len(hosts)} hosts unchanged"
+
+
+def in_order_of_stages(root: pathlib.Path, names: t.Collection[str]) -> list[str]:
+    """Sort roles by where the labs' playbooks first name them; those that none names come last."""
+    # The last lab has all that the others have, in its place.
+    text = "".join(_with_imports(path) for path in reversed(lab.labs(root).values()))
+    named = list(dict.fromkeys(re.findall(r"kos\.labs\.(\w+)", text)))
+    place = {name: named.index(name) if name in named else len(named) for name in names if name != "default"}
+    return sorted(place, key=lambda name: (place[name], name))
+
+
+def not_run(chosen: t.Collection[str]) -> list[Verdict]:
+    """Name what no step covers on this machine, and why."""
+    if not {"2", "3"} & set(chosen):
+        return []
+    gaps = [("instances on KVM", "this machine has none" if not os.access("/sys/module/kvm", os.F_OK) else "no scenario uses it yet")]
+    if not os.path.exists("/sys/fs/cgroup/cgroup.controllers"):
+        gaps.append(("a host with cgroup v2", "this one has v1"))
+    if not os.path.isdir("/run/systemd/system"):
+        gaps.append(("a host that systemd manages", "this one has another init"))
+    return [Verdict("-", name, "not run", note=why) for name, why in gaps]
+
+
+def _in_sandbox(ring: str, steps: t.Sequence[Step], paths: Paths, scratch: pathlib.Path, options: argparse.Namespace) -> list[Verdict]:
+    """Run steps one after the other until one fails; take the sandbox away whatever happened."""
+    if not (paths.root / "tools/sandbox").exists():
+        return [Verdict(ring, "sandbox", "not run", note="tools/sandbox does not exist")]
+    _destroy(paths)
+    before = footprint.take()
+    lab.prepare(paths)
+    verdicts: list[Verdict] = []
+    try:
+        for step in steps:
+            if any(verdict.failed for verdict in verdicts) and not options.keep_going:
+                verdicts.append(Verdict(ring, step.name, "not run", note="a step before it failed"))
+                continue
+            verdicts.append(_run(ring, step, paths, scratch))
+    finally:
+        if options.keep:
+            say(f"Kept: KOS_STATE={paths.state} tools/sandbox status; … destroy removes it.")
+        else:
+            destroy = Step("destroy leaves nothing", call=lambda: _destroy_and_look(paths, before))
+            verdicts.append(_run(ring, destroy, paths, scratch))
+    return verdicts
+
+
+def _test_state(paths: Paths, name: str) -> Paths:
+    return dataclasses.replace(paths, state=paths.root / _STATES / name)
+
+
+def _sandboxes(paths: Paths) -> list[dict[str, t.Any]]:
+    done = subprocess.run(
+        _sandbox(paths, "list", "--json"), env=paths.environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise KosError(f"tools/sandbox list failed: {done.stderr.strip()[-400:]}")
+    return list(json.loads(done.stdout)["sandboxes"])
+
+
+def _destroy(paths: Paths) -> None:
+    """Remove this test's sandbox and state, and what killed runs in clones that are gone have left."""
+    for sandbox in _sandboxes(paths):
+        state = pathlib.Path(sandbox["state"])
+        if state != paths.state.resolve() and (not re.search(rf"/{_STATES}/ring\d$", str(state)) or state.exists()):
+            continue
+        say(f"removing the sandbox {sandbox['name']} of {state}")
+        argv = _sandbox(paths, "destroy", "--name", sandbox["name"])
+        done = subprocess.run(argv, env=paths.environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise KosError(f"tools/sandbox destroy --name {sandbox['name']} failed: {(done.stderr or done.stdout).strip()[-400:]}")
+    shutil.rmtree(paths.state, ignore_errors=True)
+
+
+def _destroy_and_look(paths: Paths, before: footprint.Footprint) -> str:
+    _destroy(paths)
+    others = _sandboxes(paths)
+    foreign = {word for sandbox in others for word in _words(sandbox)}
+    # A loop device's file is named as its machine sees it, so that it cannot be told whose it is.
+    unknown = {"loop device"} if others else set()
+    after = {kind: found for kind, found in footprint.take(foreign).items() if kind not in unknown}
+    return footprint.check(before, after)
+
+
+def _words(sandbox: t.Mapping[str, t.Any]) -> t.Iterator[str]:
+    """Yield what the things of a sandbox carry: its name, folder, bridges' prefix, networks."""
+    yield from (sandbox["name"], sandbox["state"], sandbox["bridges"][0].rpartition("-")[0])
+    yield from (sandbox[network].rpartition(".")[0] + "." for network in ("management", "underlay", "external"))
+
+
+def _sandbox(paths: Paths, *arguments: str) -> list[str]:
+    return [str(paths.root / "tools/sandbox"), *arguments]
+
+
+def _run(ring: str, step: Step, paths: Paths, scratch: pathlib.Path, *, quiet: bool = False) -> Verdict:
+    """Run one step; quiet steps show their output when they have ended, so that they can run side by side."""
+    if not quiet:
+        say(f"\n--- {step.name}")
+    begun = time.monotonic()
+    counts, note = None, ""
+    if step.call:
+        try:
+            code, output, note = 0, "", step.call()
+        except KosError as error:
+            code, output, note = 1, f"{error}\n", str(error).partition("\n")[0]
+    else:
+        junit = scratch / f"{ring}-{step.name.replace(' ', '-')}.xml"
+        argv = [*step.argv, f"--junitxml={junit}"] if step.pytest else step.argv
+        code, output = _program(argv, paths, step.limit, quiet=quiet)
+        counts = _counts(junit) if step.pytest else None
+        if code == 124:
+            note = f"stopped after {step.limit // _MINUTE} minutes"
+    seconds = round(time.monotonic() - begun, 1)
+    passed, failed = counts or (int(code == 0), int(code != 0))
+    if code != 0 and failed == 0:
+        failed = 1
+    if quiet:
+        say(f"--- {step.name}: {'failed' if failed else 'passed'} in {seconds:.0f} s")
+    if output and (failed or step.pytest):
+        say(output.rstrip())
+    return Verdict(ring, step.name, "failed" if failed else "passed", passed, failed, seconds, note[:100])
+
+
+def _program(argv: t.Sequence[str], paths: Paths, limit: int, *, quiet: bool) -> tuple[int, str]:
+    environment = {
+        **paths.environment(),
+        "MOLECULE_GLOB": "molecule/*/molecule.yml",
+        "ANSIBLE_NOCOLOR": "1",
+        "NO_COLOR": "1",
+        "ANSIBLE_CALLBACKS_ENABLED": "kos.labs.kos_stages",
+        "KOS_TIMINGS": str(paths.state / "step.json"),
+    }
+    with subprocess.Popen(
+        argv,
+        cwd=paths.root,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE if quiet else None,
+        stderr=subprocess.STDOUT if quiet else None,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            output, _ = process.communicate(timeout=limit)
+        except subprocess.TimeoutExpired:
+            _end(process)
+            return 124, (process.communicate()[0] or "") if quiet else ""
+        except BaseException:
+            _end(process)
+            raise
+    return process.returncode, output or ""
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End a program with all it started: first kindly, so that it can tidy up."""
+    for number, seconds in ((signal.SIGINT, 20), (signal.SIGTERM, 10), (signal.SIGKILL, 10)):
+        try:
+            os.killpg(process.pid, number)
+            process.wait(seconds)
+        except ProcessLookupError:
+            return
+        except subprocess.TimeoutExpired:
+            continue
+        return
+
+
+def _counts(junit: pathlib.Path) -> tuple[int, int] | None:
+    """Read how many tests passed and failed; skipped ones are neither."""
+    try:
+        suites = list(xml.etree.ElementTree.parse(junit).getroot().iter("testsuite"))
+    except (OSError, xml.etree.ElementTree.ParseError):
+        return None
+    total, failed, errors, skipped = (
+        sum(int(suite.get(name, "0")) for suite in suites) for name in ("tests", "failures", "errors", "skipped")
+    )
+    return total - failed - errors - skipped, failed + errors
+
+
+def _with_imports(playbook: pathlib.Path) -> str:
+    """Return the text of a playbook with those that it imports in their places."""
+    text = playbook.read_text(encoding="utf-8")
+    return re.sub(
+        r"import_playbook:\s*(\S+\.ya?ml)",
+        lambda match: _with_imports(playbook.parent / match[1]) if (playbook.parent / match[1]).exists() else match[0],
+        text,
+    )
+
+
+def _parse(argv: t.Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="tools/test",
+        description="Run the tests. 1: lint and unit tests, seconds. 2: role by role on a sandbox. 3: the labs end to end on another.",
+    )
+    parser.add_argument("rings", metavar="RING", nargs="*", choices=["1", "2", "3"], default=[], help="1, 2 or 3 (default: all)")
+    parser.add_argument("--keep", action="store_true", help="leave the sandboxes in place to look at them")
+    parser.add_argument("--keep-going", action="store_true", help="go on after a step that failed")
+    parser.add_argument("--scenario", action="append", metavar="ROLE", help="ring 2: only this role (repeatable)")
+    return parser.parse_args(argv)
