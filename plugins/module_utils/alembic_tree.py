@@ -21,13 +21,13 @@ class Revision(t.NamedTuple):
     """One step of a schema and the steps it stands on."""
 
     name: str
-    parents: t.FrozenSet[str]
-    needs: t.FrozenSet[str]
+    parents: frozenset[str]
+    needs: frozenset[str]
 
 
-def parse_revision(text: str) -> t.Optional[Revision]:
+def parse_revision(text: str) -> Revision | None:
     """Return the revision that a Python file describes, None where it describes none."""
-    found: t.Dict[str, t.FrozenSet[str]] = {}
+    found: dict[str, frozenset[str]] = {}
     for key, value in ASSIGNMENT.findall(text):
         found.setdefault(key, frozenset(QUOTED.findall(re.sub(r"#.*", "", value))))
     if not found.get("revision"):
@@ -36,9 +36,9 @@ def parse_revision(text: str) -> t.Optional[Revision]:
     return Revision(name, found.get("down_revision", frozenset()), found.get("depends_on", frozenset()))
 
 
-def read_tree(path: str) -> t.Dict[str, Revision]:
+def read_tree(path: str) -> dict[str, Revision]:
     """Return the revisions below a folder by their names."""
-    tree: t.Dict[str, Revision] = {}
+    tree: dict[str, Revision] = {}
     for folder, _folders, files in os.walk(path):
         for file in files:
             if not file.endswith(".py"):
@@ -57,7 +57,7 @@ def is_newest(tree: t.Mapping[str, Revision], current: t.Iterable[str]) -> bool:
 
     A revision brings along what it stands on and what it needs, so Alembic does not note those down.
     """
-    reached: t.Set[str] = set()
+    reached: set[str] = set()
     pending = [name for name in current if name in tree]
     while pending:
         name = pending.pop()

@@ -30,15 +30,15 @@ class Wanted:
 class Found:
     """What the cloud has. What is not there is None or missing; quotas count per service."""
 
-    project_id: t.Optional[str] = None
-    user_id: t.Optional[str] = None
+    project_id: str | None = None
+    user_id: str | None = None
     user_can_log_in: bool = False
     role_ids: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
-    assigned_roles: t.FrozenSet[str] = frozenset()
+    assigned_roles: frozenset[str] = frozenset()
     quotas: t.Mapping[str, t.Mapping[str, int]] = dataclasses.field(default_factory=dict)
-    public_key: t.Optional[str] = None
-    credential_id: t.Optional[str] = None
-    credential_roles: t.FrozenSet[str] = frozenset()
+    public_key: str | None = None
+    credential_id: str | None = None
+    credential_roles: frozenset[str] = frozenset()
     credential_works: bool = False
 
 
@@ -52,12 +52,12 @@ class Step:
     after: str = "present"
 
 
-def key_of(public_key: str) -> t.List[str]:
+def key_of(public_key: str) -> list[str]:
     """Return type and key of a public key; what follows is a comment."""
     return public_key.split()[:2]
 
 
-def quota_changes(found: t.Mapping[str, int], wanted: t.Mapping[str, int]) -> t.Dict[str, int]:
+def quota_changes(found: t.Mapping[str, int], wanted: t.Mapping[str, int]) -> dict[str, int]:
     """Return the quotas that have another value."""
     return {name: value for name, value in wanted.items() if found.get(name) != value}
 
@@ -66,9 +66,9 @@ def _show(quotas: t.Mapping[str, t.Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in sorted(quotas.items()))
 
 
-def make_plan(found: Found, wanted: Wanted) -> t.List[Step]:
+def make_plan(found: Found, wanted: Wanted) -> list[Step]:
     """Return the steps that lead from what is there to what is wanted, in an order in which they can be taken."""
-    steps: t.List[Step] = []
+    steps: list[Step] = []
     if found.project_id is None:
         steps.append(Step("create_project", wanted.project))
     steps.extend(Step("create_role", role) for role in wanted.roles if role not in found.role_ids)

@@ -62,7 +62,7 @@ class QuestionError(Exception):
     """A question that cannot be asked; its text tells the user what to change."""
 
 
-def check_question(name: str, question: t.Any) -> t.Dict[str, t.Any]:
+def check_question(name: str, question: t.Any) -> dict[str, t.Any]:
     """Return the question if it is well formed."""
     if not isinstance(question, dict):
         raise QuestionError(f"resources.{name}: give a dictionary with service and type")
@@ -77,7 +77,7 @@ def check_question(name: str, question: t.Any) -> t.Dict[str, t.Any]:
     return question
 
 
-def method_name(question: t.Dict[str, t.Any]) -> str:
+def method_name(question: dict[str, t.Any]) -> str:
     """Return the SDK's method that answers: plural nouns list, get_ reads one; nothing else is ever called."""
     kind: str = question["type"]
     if "id" in question:
@@ -87,7 +87,7 @@ def method_name(question: t.Dict[str, t.Any]) -> str:
     return kind + "s"
 
 
-def fill(value: t.Any, ids: t.Dict[str, str]) -> t.Any:
+def fill(value: t.Any, ids: dict[str, str]) -> t.Any:
     """Return value with {project_id} and {user_id} replaced in its strings."""
     if isinstance(value, str):
         for key, text in ids.items():
@@ -103,8 +103,8 @@ def fill(value: t.Any, ids: t.Dict[str, str]) -> t.Any:
 class CloudResourcesInfo(OpenStackModule):
     """The module: one connection, one answer per question."""
 
-    argument_spec = {"resources": {"type": "dict", "required": True}}
-    module_kwargs = {"supports_check_mode": True}
+    argument_spec: t.ClassVar = {"resources": {"type": "dict", "required": True}}
+    module_kwargs: t.ClassVar = {"supports_check_mode": True}
 
     def run(self) -> None:
         """Ask every question and exit with the answers."""
@@ -112,12 +112,12 @@ class CloudResourcesInfo(OpenStackModule):
             questions = {name: check_question(name, question) for name, question in self.params["resources"].items()}
         except QuestionError as exc:
             self.fail_json(msg=str(exc))
-        ids: t.Dict[str, str] = {}
+        ids: dict[str, str] = {}
         if "{project_id}" in str(questions) or "{user_id}" in str(questions):
             ids = {"project_id": self.conn.current_project_id or "", "user_id": self.conn.current_user_id or ""}
         self.exit_json(changed=False, resources={name: self.ask(name, fill(q, ids)) for name, q in questions.items()})
 
-    def ask(self, name: str, question: t.Dict[str, t.Any]) -> t.List[t.Dict[str, t.Any]]:
+    def ask(self, name: str, question: dict[str, t.Any]) -> list[dict[str, t.Any]]:
         """Return the resources that answer one question."""
         method = getattr(getattr(self.conn, question["service"], None), method_name(question), None)
         if method is None:

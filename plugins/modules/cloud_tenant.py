@@ -128,7 +128,7 @@ class Adapter:
         self.project_id = ""
         self.user_id = ""
         self.credential_id = ""
-        self.role_ids: t.Dict[str, str] = {}
+        self.role_ids: dict[str, str] = {}
         self._own: t.Any = None
 
     @property
@@ -152,7 +152,7 @@ class Adapter:
         self.role_ids = {role.name: role.id for role in self.identity.roles() if role.name in wanted.roles}
         self.project_id = project.id if project else ""
         self.user_id = user.id if user else ""
-        facts: t.Dict[str, t.Any] = {
+        facts: dict[str, t.Any] = {
             "project_id": self.project_id or None,
             "user_id": self.user_id or None,
             "role_ids": dict(self.role_ids),
@@ -167,7 +167,7 @@ class Adapter:
         self.found = Found(**facts)
         return self.found
 
-    def _read_quotas(self) -> t.Dict[str, t.Dict[str, int]]:
+    def _read_quotas(self) -> dict[str, dict[str, int]]:
         readers = {"compute": self.connection.compute.get_quota_set, "network": self.connection.network.get_quota}
         found = {}
         for service in self.wanted.quotas:
@@ -179,7 +179,7 @@ class Adapter:
                 raise CloudTenantError(f"quotas.{service}: the SDK knows no {', '.join(unknown)}, see what it calls them")
         return found
 
-    def _read_own(self) -> t.Dict[str, t.Any]:
+    def _read_own(self) -> dict[str, t.Any]:
         from keystoneauth1 import exceptions
 
         try:
@@ -189,7 +189,7 @@ class Adapter:
             # A user without a role cannot log in either; then there is nothing of their own yet.
             return {"user_can_log_in": False}
         keypair = self.own.compute.find_keypair(self.wanted.keypair, ignore_missing=True)
-        facts: t.Dict[str, t.Any] = {"user_can_log_in": True, "public_key": keypair.public_key if keypair else None}
+        facts: dict[str, t.Any] = {"user_can_log_in": True, "public_key": keypair.public_key if keypair else None}
         credential = next(iter(self.own.identity.application_credentials(self.user_id, name=self.wanted.credential)), None)
         if credential:
             self.credential_id = credential.id
@@ -277,7 +277,7 @@ class Adapter:
 class CloudTenant(OpenStackModule):
     """The module."""
 
-    argument_spec = {
+    argument_spec: t.ClassVar = {
         "project": {"type": "str", "required": True},
         "user": {"type": "str", "required": True},
         "password": {"type": "str", "required": True, "no_log": True},
@@ -289,7 +289,7 @@ class CloudTenant(OpenStackModule):
         "credential": {"type": "str", "required": True},
         "secret": {"type": "str", "required": True, "no_log": True},
     }
-    module_kwargs = {"supports_check_mode": True}
+    module_kwargs: t.ClassVar = {"supports_check_mode": True}
 
     def run(self) -> None:
         """Read, plan, act."""

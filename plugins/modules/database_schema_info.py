@@ -90,7 +90,7 @@ UNKNOWN_DATABASE = 1049
 NO_SUCH_TABLE = 1146
 
 
-def read_revisions(cursor: t.Any, database: str) -> t.List[str]:
+def read_revisions(cursor: t.Any, database: str) -> list[str]:
     """Return what Alembic noted in a database; nothing if the database or the note does not exist."""
     try:
         cursor.execute(f"SELECT version_num FROM `{database.replace('`', '``')}`.alembic_version")

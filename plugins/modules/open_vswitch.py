@@ -75,15 +75,15 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 
 PIDFILE = "/run/openvswitch/ovs-vswitchd.pid"
-Command = t.List[str]
+Command = list[str]
 
 
 class Switch(t.NamedTuple):
     """What the database says."""
 
-    other_config: t.Dict[str, str]
-    datapaths: t.Dict[str, str]
-    ports: t.FrozenSet[str]
+    other_config: dict[str, str]
+    datapaths: dict[str, str]
+    ports: frozenset[str]
 
 
 def parse_switch(text: str) -> Switch:
@@ -92,9 +92,9 @@ def parse_switch(text: str) -> Switch:
     return Switch(dict(config[0][0][1]), {name: datapath or "system" for name, datapath in bridges}, frozenset(row[0] for row in ports))
 
 
-def plan(switch: Switch, *, other_config: t.Dict[str, str], datapath: str, bridges: t.List[str], ports: t.Dict[str, t.List[str]]) -> t.List[Command]:
+def plan(switch: Switch, *, other_config: dict[str, str], datapath: str, bridges: list[str], ports: dict[str, list[str]]) -> list[Command]:
     """Return the commands that bring the switch to what is wanted; the settings come first."""
-    commands: t.List[Command] = []
+    commands: list[Command] = []
     for key, value in sorted(other_config.items()):
         if switch.other_config.get(key) != value:
             commands.append(["set", "Open_vSwitch", ".", f"other_config:{key}={json.dumps(value)}"])
@@ -140,7 +140,11 @@ def main() -> None:
             module.fail_json(msg=f"ovs-vsctl failed, see that ovsdb-server runs: {err.strip()}", arguments=list(arguments))
         return out
 
-    tables = (["--columns=other_config", "list", "Open_vSwitch"], ["--columns=name,datapath_type", "list", "Bridge"], ["--columns=name", "list", "Port"])
+    tables = (
+        ["--columns=other_config", "list", "Open_vSwitch"],
+        ["--columns=name,datapath_type", "list", "Bridge"],
+        ["--columns=name", "list", "Port"],
+    )
     switch = parse_switch(run(["--format=json", *join(tables)]))
     commands = plan(
         switch,
@@ -161,9 +165,9 @@ def main() -> None:
     )
 
 
-def join(commands: t.Iterable[Command]) -> t.List[str]:
+def join(commands: t.Iterable[Command]) -> list[str]:
     """Return the commands as ovs-vsctl wants them, with `--` between them."""
-    joined: t.List[str] = []
+    joined: list[str] = []
     for command in commands:
         joined.extend([*(["--"] if joined else []), *command])
     return joined

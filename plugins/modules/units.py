@@ -100,16 +100,16 @@ class Unit(t.NamedTuple):
     active: bool
     enabled: bool
     stale: bool
-    files: t.Tuple[str, ...]
+    files: tuple[str, ...]
     since: float
 
 
 class Plan(t.NamedTuple):
     """What is to be done, by the names of units."""
 
-    enable: t.List[str]
-    start: t.List[str]
-    restart: t.List[str]
+    enable: list[str]
+    start: list[str]
+    restart: list[str]
     reload: bool
 
 
@@ -118,7 +118,7 @@ def full_name(name: str) -> str:
     return name if "." in name else name + ".service"
 
 
-def parse_units(text: str, names: t.Sequence[str], boot: float) -> t.List[Unit]:
+def parse_units(text: str, names: t.Sequence[str], boot: float) -> list[Unit]:
     """Return the units that `systemctl show` printed; `boot` is the time at which its monotonic clock was zero."""
     units = []
     for name, block in zip(names, text.strip().split("\n\n")):

@@ -69,7 +69,8 @@ def start(address: str, port: int, registry_port: int, tree: pathlib.Path, state
     for service in wanted:
         record = running(state, service.name)
         if record is not None:
-            same = record["argv"] == [*service.argv] and (service.name != "registry" or old == content)
+            # The interpreter's name is not compared: who starts the tool decides whether it reads python or python3.
+            same = record["argv"][1:] == [*service.argv[1:]] and (service.name != "registry" or old == content)
             if same and _answers(service):
                 continue
             _end(state, service.name, record)
