@@ -54,6 +54,8 @@ class Settings:
     namespace: str
     outside_name: str | None
     timeout: int
+    # Seconds that a cluster which has just started gets until its own parts are well.
+    settle: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,13 +165,10 @@ def check_leases(kubectl: Kubectl, settings: Settings, now: datetime.datetime | 
             checks.append(Check(component, FAIL, last_line(lease.err)))
             continue
         spec = json.loads(lease.out)["spec"]
-        renewed = datetime.datetime.strptime(spec["renewTime"], "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=datetime.timezone.utc)
-        age = ((now or datetime.datetime.now(datetime.timezone.utc)) - renewed).total_seconds()
+        age = _lease_age(spec, now)
         fresh = age <= spec["leaseDurationSeconds"]
         holder = (spec.get("holderIdentity") or "nobody").split("_")[0]
-        checks.append(
-            Check(component, PASS if fresh and holder != "nobody" else FAIL, f"{holder} leads, lease renewed {max(age, 0):.0f} s ago")
-        )
+        checks.append(Check(component, PASS if fresh and holder != "nobody" else FAIL, f"{holder} leads, lease renewed {age:.0f} s ago"))
     return checks
 
 
@@ -254,6 +253,27 @@ def check_accesses(kubectl: Kubectl, settings: Settings) -> list[Check]:
 
 
 # --- what is asked of nodes and pods -----------------------------------------------------------------------------------------------
+
+
+def _lease_age(spec: Object, now: datetime.datetime | None) -> float:
+    """Return how many seconds ago a lease was renewed."""
+    renewed = datetime.datetime.strptime(spec["renewTime"], "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=datetime.timezone.utc)
+    return max(((now or datetime.datetime.now(datetime.timezone.utc)) - renewed).total_seconds(), 0)
+
+
+def check_heartbeats(kubectl: Kubectl, settings: Settings, now: datetime.datetime | None = None) -> list[Check]:
+    """See that every kubelet is alive now: for most of a minute a Node says Ready though its kubelet is gone."""
+    leases = kubectl.read("--namespace=kube-node-lease", "get", "leases")["items"]
+    specs = {lease["metadata"]["name"]: lease["spec"] for lease in leases if lease["spec"].get("renewTime")}
+    ages = {name: _lease_age(spec, now) for name, spec in specs.items()}
+    silent = [
+        f"{name} {ages[name]:.0f} s ago" if name in ages else f"{name} never"
+        for name in sorted(settings.node_ips)
+        if name not in ages or ages[name] > specs[name]["leaseDurationSeconds"]
+    ]
+    oldest = max((ages[name] for name in settings.node_ips if name in ages), default=0)
+    seen = f"last heard of: {', '.join(silent)}" if silent else f"all within {oldest:.0f} s"
+    return [Check("Kubelets report", FAIL if silent else PASS, seen)]
 
 
 def check_nodes(kubectl: Kubectl, settings: Settings) -> list[Check]:
@@ -392,13 +412,13 @@ def manifests(settings: Settings) -> Object:
 
 def prepare(kubectl: Kubectl, settings: Settings) -> None:
     """Make the namespace and what is in it; a namespace of an earlier run that is still going away is waited for."""
-    end = time.monotonic() + settings.timeout
+    begun = time.monotonic()
     while True:
         result = kubectl.run("apply", "--filename=-", text=json.dumps(manifests(settings)))
         if result.code == 0:
             return
         going = "being terminated" in result.err or "object is being deleted" in result.err
-        if not going or time.monotonic() > end:
+        if time.monotonic() - begun > (settings.timeout if going else settings.settle):
             raise ClusterCheckError(f"namespace {settings.namespace} cannot be made: {last_line(result.err)}")
         time.sleep(1)
 
@@ -621,14 +641,15 @@ def run_checks(kubectl: Kubectl, settings: Settings) -> list[Check]:
         ("Authorisation", lambda: check_accesses(kubectl, settings)),
     ]
     if not settings.node_ips:
-        return _ask(control_plane)
+        return _settled(control_plane, settings.settle)
 
     cluster = [
+        ("Kubelets report", lambda: check_heartbeats(kubectl, settings)),
         ("Nodes", lambda: check_nodes(kubectl, settings)),
         ("Nodes cannot change others", lambda: check_node_restriction(kubectl, settings)),
         ("System workloads", lambda: check_workloads(kubectl, settings)),
     ]
-    checks = _ask([*control_plane, *cluster])
+    checks = _settled([*control_plane, *cluster], settings.settle)
     if all(check.verdict == FAIL for check in checks if check.name.startswith("Node ")):
         return [*checks, Check("Pods start", FAIL, "no node is ready for them")]
     try:
@@ -650,6 +671,16 @@ def run_checks(kubectl: Kubectl, settings: Settings) -> list[Check]:
             ("kubectl port-forward", lambda: check_port_forward(kubectl, settings, single)),
         ]
     )
+
+
+def _settled(questions: t.Sequence[tuple[str, _Ask]], seconds: int) -> list[Check]:
+    """Ask until nothing fails or the time is over, and return the last answers."""
+    end = time.monotonic() + seconds
+    while True:
+        checks = _ask(questions)
+        if all(check.verdict != FAIL for check in checks) or time.monotonic() >= end:
+            return checks
+        time.sleep(2)
 
 
 def _ask(questions: t.Sequence[tuple[str, _Ask]]) -> list[Check]:

@@ -9,7 +9,7 @@ DOCUMENTATION = r"""
 module: cloud_resources
 short_description: Create or delete resources of several OpenStack services in one session
 version_added: 0.1.0
-author: The kos.labs authors
+author: The kos.labs authors (@kos-labs)
 description:
   - Creates what is missing or deletes what is there, any number of resources with one login, where modules for one resource log in once
     each. What does not depend on each other is made side by side.

@@ -1,5 +1,6 @@
 #!/usr/bin/python
 # SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """A project of an OpenStack cloud with its user and what the user logs in with."""
 
 from __future__ import annotations
@@ -284,7 +285,7 @@ class CloudTenant(OpenStackModule):
         "domain": {"type": "str", "default": "default"},
         "roles": {"type": "list", "elements": "str", "default": ["member"]},
         "quotas": {"type": "dict", "default": {}},
-        "keypair": {"type": "str", "required": True},
+        "keypair": {"type": "str", "required": True, "no_log": False},
         "public_key": {"type": "str", "required": True, "no_log": False},
         "credential": {"type": "str", "required": True},
         "secret": {"type": "str", "required": True, "no_log": True},

@@ -9,7 +9,7 @@ DOCUMENTATION = r"""
 module: cluster_checks
 short_description: Check a running Kubernetes cluster from outside
 version_added: 0.1.0
-author: The kos.labs authors
+author: The kos.labs authors (@kos-labs)
 description:
   - Asks a cluster, as a person would with kubectl, whether it does what a cluster must, and returns a verdict for each question with what was seen.
   - Makes a namespace with a few pods. The caller removes it; the module waits for one that is still going away.
@@ -61,6 +61,10 @@ options:
     description: Seconds to wait for pods.
     type: int
     default: 180
+  settle:
+    description: Seconds that a cluster which has just started gets until its own parts are well.
+    type: int
+    default: 0
 attributes:
   check_mode:
     description: Checks nothing, since it would have to make pods.
@@ -110,6 +114,7 @@ def main() -> None:
             "namespace": {"type": "str", "default": "kos-verify"},
             "outside_name": {"type": "str"},
             "timeout": {"type": "int", "default": 180},
+            "settle": {"type": "int", "default": 0},
         }
     )
     given = dict(module.params)

@@ -1,5 +1,6 @@
 #!/usr/bin/python
 # SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Write several small files and their directories in one call."""
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ description:
     One call of this module replaces a loop of M(ansible.builtin.copy) and M(ansible.builtin.template), which costs a round trip per file.
   - All files are validated before the first one is replaced, and each is replaced atomically.
 author:
-  - The kos.labs authors
+  - The kos.labs authors (@kos-labs)
 options:
   directories:
     description: Directories to make, in this order, before the files. Parents that are missing are made with the same attributes.

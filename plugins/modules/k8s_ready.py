@@ -54,7 +54,8 @@ options:
     default: 1
 attributes:
   check_mode:
-    description: Looks once, does not wait and does not fail.
+    description: Whether the cluster is ready can be told without waiting.
+    details: Looks once, does not wait and does not fail.
     support: partial
   diff_mode:
     description: Changes nothing, so there is no difference to show.

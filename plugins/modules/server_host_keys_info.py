@@ -9,7 +9,7 @@ DOCUMENTATION = r"""
 module: server_host_keys_info
 short_description: Read the SSH host keys that servers printed on their consoles
 version_added: 0.1.0
-author: The kos.labs authors
+author: The kos.labs authors (@kos-labs)
 description:
   - At its first start cloud-init prints the server's public host keys on the console. Nova hands the console's output to the
     owner of the server, so that the first SSH connection can already be checked.

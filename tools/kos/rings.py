@@ -166,14 +166,15 @@ def in_order_of_stages(root: pathlib.Path, names: t.Collection[str]) -> list[str
 
 def not_run(chosen: t.Collection[str]) -> list[Verdict]:
     """Name what no step covers on this machine, and why."""
+    left_out = [Verdict(ring, "all of it", "not run", note="not asked for") for ring in ("1", "2", "3") if ring not in chosen]
     if not {"2", "3"} & set(chosen):
-        return []
+        return left_out
     gaps = [("instances on KVM", "this machine has none" if not os.access("/sys/module/kvm", os.F_OK) else "no scenario uses it yet")]
     if not os.path.exists("/sys/fs/cgroup/cgroup.controllers"):
         gaps.append(("a host with cgroup v2", "this one has v1"))
     if not os.path.isdir("/run/systemd/system"):
         gaps.append(("a host that systemd manages", "this one has another init"))
-    return [Verdict("-", name, "not run", note=why) for name, why in gaps]
+    return left_out + [Verdict("-", name, "not run", note=why) for name, why in gaps]
 
 
 def _in_sandbox(ring: str, steps: t.Sequence[Step], paths: Paths, scratch: pathlib.Path, options: argparse.Namespace) -> list[Verdict]:

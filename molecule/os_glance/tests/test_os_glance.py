@@ -8,9 +8,8 @@ def test_it_runs(runs):
     runs("glance-api")
 
 
-def test_it_answers_on_one_inner_address(host, listens):
+def test_it_answers(host):
     address = host.ansible.get_variables()["mgmt_ip"]
-    assert listens(9292) == {address}
     assert host.check_output("curl --silent --output /dev/null --write-out '%%{http_code}' http://%s:9292/", address) in ("200", "300")
 
 

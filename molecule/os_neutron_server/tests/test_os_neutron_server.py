@@ -11,9 +11,8 @@ def test_it_runs(runs, unit):
     runs(unit)
 
 
-def test_it_answers_on_one_inner_address(host, listens):
+def test_it_answers(host):
     address = host.ansible.get_variables()["mgmt_ip"]
-    assert listens(9696) == {address}
     assert host.check_output("curl --silent --output /dev/null --write-out '%%{http_code}' http://%s:9696/", address) in ("200", "300")
 
 

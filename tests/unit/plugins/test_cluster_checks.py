@@ -279,6 +279,32 @@ def test_a_control_plane_alone_gets_no_pods():
     assert [item["kind"] for item in made["items"]] == ["Namespace", "Secret"]
 
 
+NOW = datetime.datetime(2026, 1, 1, 12, 0, 0, tzinfo=datetime.timezone.utc)
+
+
+def node_lease(name, second):
+    return {"metadata": {"name": name}, "spec": {"renewTime": f"2026-01-01T11:59:{second:02}.000000Z", "leaseDurationSeconds": 40}}
+
+
+@pytest.mark.parametrize(
+    ("leases", "verdict", "seen"),
+    [
+        ([node_lease("master1", 55), node_lease("worker1", 50)], "pass", "all within 10 s"),
+        ([node_lease("master1", 55), node_lease("worker1", 5)], "fail", "last heard of: worker1 55 s ago"),
+        ([node_lease("master1", 55)], "fail", "last heard of: worker1 never"),
+    ],
+)
+def test_a_kubelet_that_is_gone_is_seen_before_its_node_turns_unready(leases, verdict, seen):
+    (check,) = cluster_checks.check_heartbeats(Answers(("get leases", {"items": leases})), SETTINGS, NOW)
+    assert (check.verdict, check.seen) == (verdict, seen)
+
+
+def test_a_cluster_that_has_just_started_gets_time(monkeypatch):
+    answers = iter([[cluster_checks.Check("x", "fail", "starting")], [cluster_checks.Check("x", "pass", "well")]])
+    monkeypatch.setattr(cluster_checks.time, "sleep", lambda seconds: None)
+    assert cluster_checks._settled([("x", lambda: next(answers))], 60)[0].verdict == "pass"
+
+
 def test_no_object_is_a_bare_pod():
     kinds = {item["kind"] for item in cluster_checks.manifests(SETTINGS)["items"]}
     assert kinds == {"Namespace", "Secret", "Service", "DaemonSet", "Deployment"}
