@@ -218,97 +218,6 @@ def _rule_key(rule: Object) -> tuple[str, ...]:
     return (rule.get("ether_type") or rule.get("ethertype") or "", *(str(rule.get(name) or "") for name in names))
 
 
-def cluster_servers_requests(
-    have: t.Mapping[str, t.Any],
-    nodes: t.Mapping[str, t.Mapping[str, t.Any]],
-    *,
-    image: str,
-    keypair: str,
-    external_network: str,
-    allowed_addresses: t.Collection[str] = (),
-) -> dict[str, list[dict[str, t.Any]]]:
-    """Return what M(kos.labs.cloud_resources) must create for the nodes, as far as what it stands on exists already.
-
-    `have` is what `cluster_servers` told. `nodes` says of each name its `flavor`, `security_groups` and `server_group`.
-    """
-    missing, mark = have["missing"], have["mark"]
-
-    def request(service: str, kind: str, match: str, **attributes: t.Any) -> dict[str, t.Any]:
-        return {"service": service, "type": kind, "match": [match], "attributes": attributes}
-
-    return {
-        "ports": [
-            request(
-                "network",
-                "port",
-                "name",
-                name=f"{have['cluster']}-{name}",
-                description=mark,
-                network_id=have["network"]["id"],
-                security_group_ids=[have["security_groups"][group]["id"] for group in nodes[name]["security_groups"]],
-                allowed_address_pairs=[{"ip_address": address} for address in allowed_addresses],
-            )
-            for name in missing["ports"]
-            if have["network"] is not None and set(nodes[name]["security_groups"]) <= set(have["security_groups"])
-        ],
-        "servers": [
-            request(
-                "compute",
-                "server",
-                "name",
-                name=name,
-                image_id=image,
-                flavor_id=nodes[name]["flavor"],
-                key_name=keypair,
-                networks=[{"port": have["ports"][name]["id"]}],
-                metadata={MARK_KEY: have["cluster"]},
-                scheduler_hints={"group": have["server_groups"][nodes[name]["server_group"]]},
-            )
-            for name in missing["servers"]
-            if name in have["ports"] and nodes[name]["server_group"] in have["server_groups"]
-        ],
-        "floating_ips": [
-            request(
-                "network",
-                "ip",
-                "port_id",
-                port_id=have["ports"][name]["id"],
-                floating_network_id=external_network,
-                description=mark,
-            )
-            for name in missing["floating_ips"]
-            if name in have["ports"]
-        ],
-    }
-
-
-def cluster_servers_removal(have: t.Mapping[str, t.Any], names: t.Collection[str] | None = None) -> dict[str, list[dict[str, str]]]:
-    """Return what M(kos.labs.cloud_resources) must delete of the cluster, or of some of its nodes, in three steps.
-
-    Servers must be gone before their ports, and the router's interface before the network.
-    """
-
-    def each(service: str, kind: str, ids: t.Iterable[str]) -> list[dict[str, str]]:
-        return [{"service": service, "type": kind, "id": one} for one in ids]
-
-    def chosen(kind: str) -> list[str]:
-        return [one["id"] for name, one in have[kind].items() if names is None or name in names]
-
-    ports = chosen("ports")
-    addresses = [one["id"] for one in have["floating_ips"] if names is None or one["port_id"] in ports]
-    networks = [have["network"]["id"]] if have["network"] is not None else []
-    groups = [one["id"] for one in have["security_groups"].values()]
-    return {
-        "first": each("network", "ip", addresses) + each("compute", "server", chosen("servers")),
-        "ports": each("network", "port", ports),
-        "last": []
-        if names is not None
-        else each("network", "network", networks)
-        + each("network", "security_group", groups)
-        + each("compute", "server_group", have["server_groups"].values()),
-    }
-
-
 class FilterModule:
     """What Ansible loads."""
 
@@ -316,6 +225,4 @@ class FilterModule:
         """Name the filters."""
         return {
             "cluster_servers": cluster_servers,
-            "cluster_servers_removal": cluster_servers_removal,
-            "cluster_servers_requests": cluster_servers_requests,
         }
