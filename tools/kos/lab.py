@@ -114,6 +114,8 @@ def where_to_go_next(paths: Paths) -> str:
         (paths.root / "tools/sandbox", "Put away, bring back, remove", "tools/sandbox stop | start | destroy"),
     ]
     rows = [(what, how.format(_short(path, paths.root))) for path, what, how in doors if path.exists()]
+    if paths.state != paths.root / ".state":
+        rows.insert(0, ("For all of these", f"export KOS_STATE={paths.state}"))
     width = max((len(what) for what, _ in rows), default=0)
     return "\n".join(f"  {what.ljust(width)}  {how}" for what, how in rows)
 
