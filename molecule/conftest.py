@@ -3,9 +3,27 @@
 
 from __future__ import annotations
 
+import time
 import typing as t
 
 import pytest
+
+_PATIENCE = 60.0
+
+
+@pytest.fixture
+def eventually() -> t.Callable[[str, t.Callable[[], t.Any]], t.Any]:
+    """Return a wait: what a function returns, as soon as that is something; for what a daemon does after it has started."""
+
+    def wait(what: str, look: t.Callable[[], t.Any]) -> t.Any:
+        end = time.monotonic() + _PATIENCE
+        while not (found := look()):
+            if time.monotonic() > end:
+                pytest.fail(f"{what} did not come within {_PATIENCE:.0f} s")
+            time.sleep(0.5)
+        return found
+
+    return wait
 
 
 @pytest.fixture

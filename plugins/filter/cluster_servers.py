@@ -167,7 +167,6 @@ def sort_out(*, cluster: str, names: t.Iterable[str], found: t.Mapping[str, t.Se
                 "id": each["id"],
                 "name": each["name"],
                 "status": each["status"],
-                "fault": (each.get("fault") or {}).get("message"),
             }
             for each in servers
         },

@@ -8,8 +8,8 @@ def test_it_runs(runs):
     runs("neutron-openvswitch-agent")
 
 
-def test_bridges_are_there(host):
-    assert {"br-int", "br-tun"} <= set(host.check_output("ovs-vsctl list-br").split())
+def test_the_agent_makes_its_bridges(host, eventually):
+    eventually("br-int and br-tun", lambda: {"br-int", "br-tun"} <= set(host.check_output("ovs-vsctl list-br").split()))
 
 
 def test_bridges_share_one_datapath(host):

@@ -24,10 +24,11 @@ def tenant(contract):
 
 
 def test_the_tenant_finds_what_the_contract_names(contract, tenant):
-    assert tenant.network.find_network(contract["external_network"]).is_router_external
-    assert tenant.image.find_image(contract["image"]).status == "active"
-    assert tenant.compute.find_keypair(contract["keypair"])
-    assert all(tenant.compute.find_flavor(name) for name in contract["flavors"].values())
+    assert tenant.network.find_network(contract["external_network"], ignore_missing=False).is_router_external
+    assert tenant.image.find_image(contract["image"], ignore_missing=False).status == "active"
+    for name in contract["flavors"].values():
+        tenant.compute.find_flavor(name, ignore_missing=False)
+    tenant.compute.find_keypair(contract["keypair"], ignore_missing=False)
 
 
 def test_the_credential_of_the_cluster_works(contract, tenant):

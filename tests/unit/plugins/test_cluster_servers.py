@@ -23,7 +23,6 @@ def server(name, cluster="kos", **more):
         "id": f"id-{name}",
         "name": name,
         "status": "ACTIVE",
-        "fault": None,
         "metadata": {"kos_cluster": cluster} if cluster else {},
         **more,
     }
