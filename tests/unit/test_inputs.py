@@ -183,6 +183,12 @@ def test_preflight_tells_what_is_wrong_with_the_settings(run):
     )
 
 
+def test_preflight_goes_on_with_the_layout_that_stands(run):
+    full = {"hosts_contract": {**HOSTS["hosts_contract"], "layout": "full"}}
+    run.write("inventory/hosts.yaml", {"all": {"vars": full}, **MACHINE})
+    run("preflight")
+
+
 def test_preflight_refuses_a_state_folder_of_something_else(run):
     run.write("inventory/hosts.yaml", {"all": {"vars": {**HOSTS, "external_cidr": "10.1.4.0/24"}}, **MACHINE})
     run.write("inventory/cluster.yaml", NODES)

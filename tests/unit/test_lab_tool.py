@@ -128,7 +128,7 @@ def test_arguments_for_ansible_are_kept_apart(tmp_path):
 
 
 def test_two_runs_do_not_share_a_state(tmp_path):
-    with lab._alone(tmp_path / "state"), pytest.raises(KosError, match="another run"), lab._alone(tmp_path / "state"):
+    with cli.alone(tmp_path / "state"), pytest.raises(KosError, match="another run"), cli.alone(tmp_path / "state"):
         pass
 
 

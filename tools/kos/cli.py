@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import fcntl
 import os
 import pathlib
 import signal
@@ -13,7 +15,7 @@ import typing as t
 
 from kos import KosError
 
-__all__ = ["Paths", "call", "run", "say", "table"]
+__all__ = ["Paths", "alone", "call", "run", "say", "table"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +54,20 @@ class Paths:
             "ANSIBLE_INVENTORY": f"{self.root / 'hosts.yaml'},{self.state / 'inventory'}",
             "PATH": f"{self.venv / 'bin'}:{environ.get('PATH', os.defpath)}",
         }
+
+
+@contextlib.contextmanager
+def alone(state: pathlib.Path) -> t.Iterator[None]:
+    """Keep a second run away from the same state; raise a KosError when there is one."""
+    state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(state, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise KosError(f"another run works on {state}; wait for it, or set KOS_STATE to another folder.") from None
+    finally:
+        os.close(descriptor)
 
 
 def say(text: str) -> None:

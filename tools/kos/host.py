@@ -16,6 +16,8 @@ from kos import KosError
 __all__ = ["Host", "Needs", "check", "install", "probe"]
 
 GB = 10**9
+# What a sandbox takes: memory, disk, and disk once it stands.
+_MEMORY, _DISK, _DISK_TO_GO_ON = 10, 40, 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +41,17 @@ class Needs:
     apt: bool = False
     memory: int = 0
     disk: int = 0
+
+
+def sandbox_needs(*, again: bool, environ: t.Mapping[str, str] = os.environ) -> Needs:
+    """Say what a sandbox wants of this machine; `again` when it stands already."""
+    return Needs(
+        machines=("x86_64",),
+        root=True,
+        apt=True,
+        memory=_bytes(environ, "KOS_MIN_MEMORY_GB", _MEMORY),
+        disk=_bytes(environ, "KOS_MIN_DISK_GB", _DISK_TO_GO_ON if again else _DISK),
+    )
 
 
 def probe(*places: pathlib.Path) -> Host:
@@ -127,3 +140,10 @@ def _memory() -> int:
 
 def _existing(place: pathlib.Path) -> pathlib.Path:
     return next(folder for folder in (place, *place.parents) if folder.exists())
+
+
+def _bytes(environ: t.Mapping[str, str], name: str, default: int) -> int:
+    text = environ.get(name) or str(default)
+    if not text.isdigit():
+        raise KosError(f"{name} is {text!r}; set it to a whole number of gigabytes.")
+    return int(text) * GB

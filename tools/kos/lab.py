@@ -5,21 +5,19 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import fcntl
 import os
 import pathlib
 import time
 import typing as t
 
 from kos import KosError, host, venv
-from kos.cli import Paths, call, say
+from kos.cli import Paths, alone, call, say
 from kos.sandbox_plan import LAYOUTS
 
 __all__ = ["COMMANDS", "labs", "main", "needs", "prepare"]
 
 # Debian packages by a command that each brings: what the playbooks call on this machine before any role runs.
 COMMANDS = {"ssh": "openssh-client"}
-_GIGABYTES_OF_MEMORY, _GIGABYTES_OF_DISK, _GIGABYTES_TO_GO_ON = 10, 40, 5
 
 
 def main(argv: t.Sequence[str]) -> int:
@@ -31,7 +29,7 @@ def main(argv: t.Sequence[str]) -> int:
     settings = _settings(paths.root, options)
     base = settings.get("kos_base") or _value(ansible, "kos_base") or "sandbox"
     host.check(host.probe(paths.state, paths.cache), needs(base, again=(paths.state / "inventory/hosts.yaml").exists()))
-    with _alone(paths.state):
+    with alone(paths.state):
         host.install(COMMANDS)
         venv.ensure(paths.root, "requirements.txt")
         prepare(paths)
@@ -73,11 +71,7 @@ def bases(root: pathlib.Path) -> list[str]:
 
 def needs(base: str, *, again: bool, environ: t.Mapping[str, str] = os.environ) -> host.Needs:
     """Say what a base wants of this machine; `again` when it stands already."""
-    if base != "sandbox":
-        return host.Needs()
-    memory = _gigabytes(environ, "KOS_MIN_MEMORY_GB", _GIGABYTES_OF_MEMORY)
-    disk = _GIGABYTES_TO_GO_ON if again else _GIGABYTES_OF_DISK
-    return host.Needs(root=True, apt=True, machines=("x86_64",), memory=memory, disk=_gigabytes(environ, "KOS_MIN_DISK_GB", disk))
+    return host.sandbox_needs(again=again, environ=environ) if base == "sandbox" else host.Needs()
 
 
 def prepare(paths: Paths) -> None:
@@ -155,26 +149,5 @@ def _value(ansible: t.Sequence[str], name: str) -> str | None:
     return None
 
 
-def _gigabytes(environ: t.Mapping[str, str], name: str, default: int) -> int:
-    text = environ.get(name) or str(default)
-    if not text.isdigit():
-        raise KosError(f"{name} is {text!r}; set it to a whole number of gigabytes.")
-    return int(text) * host.GB
-
-
 def _short(path: pathlib.Path, root: pathlib.Path) -> str:
     return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
-
-
-@contextlib.contextmanager
-def _alone(state: pathlib.Path) -> t.Iterator[None]:
-    """Keep a second run away from the same state."""
-    state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(state, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError:
-        raise KosError(f"another run works on {state}; wait for it, or set KOS_STATE to another folder.") from None
-    finally:
-        os.close(descriptor)

@@ -12,7 +12,7 @@ import sys
 import typing as t
 
 from kos import KosError, lab
-from kos.cli import Paths, call, say
+from kos.cli import Paths, alone, call, say
 
 __all__ = ["hosts", "main", "refresh", "ssh_command"]
 
@@ -54,12 +54,15 @@ def refresh(argv: t.Sequence[str]) -> int:
     if not options.yes and not _agrees(nodes, paths):
         say("Nothing was removed.")
         return 1
-    lab.prepare(paths)
-    for playbook in ("refresh",) if options.only_delete else ("refresh", "nodes"):
-        code = call([str(program), str(paths.root / f"playbooks/{playbook}.yaml"), *ansible], cwd=paths.root, env=lab.environment(paths))
-        if code:
-            say(f"tools/refresh stopped in playbooks/{playbook}.yaml; the same command goes on from here.")
-            return code
+    with alone(paths.state):
+        lab.prepare(paths)
+        for playbook in ("refresh",) if options.only_delete else ("refresh", "nodes"):
+            code = call(
+                [str(program), str(paths.root / f"playbooks/{playbook}.yaml"), *ansible], cwd=paths.root, env=lab.environment(paths)
+            )
+            if code:
+                say(f"tools/refresh stopped in playbooks/{playbook}.yaml; the same command goes on from here.")
+                return code
     return 0
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""tools/test: three rings of tests, each a list of steps, and the table at the end."""
+"""tools/test: rings of tests, each a list of steps, and the table at the end."""
 
 from __future__ import annotations
 
@@ -37,6 +37,8 @@ class Step:
     call: t.Callable[[], str] | None = None
     pytest: bool = False
     limit: int = 10 * _MINUTE
+    # Seconds after which the program is killed with all that it started, which is then what the step wants.
+    killed_after: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,9 +58,8 @@ def main(argv: t.Sequence[str]) -> int:
     """Run the command; return 0 when nothing failed."""
     paths = Paths.of()
     options = _parse(argv)
-    rings = {"1": ring1, "2": ring2, "3": ring3}
-    chosen = sorted(set(options.rings)) or list(rings)
-    if {"2", "3"} & set(chosen):
+    chosen = [name for name in RINGS if name in (options.rings or DEFAULT)]
+    if chosen != ["1"]:
         host.check(host.probe(paths.root, paths.cache), lab.needs("sandbox", again=False))
     for number in (signal.SIGTERM, signal.SIGHUP):
         # A run that is told to end still takes its sandboxes away.
@@ -69,7 +70,7 @@ def main(argv: t.Sequence[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="kos-test-") as scratch:
         for name in chosen:
             say(f"\n=== ring {name}")
-            verdicts += rings[name](paths, pathlib.Path(scratch), options)
+            verdicts += RINGS[name](paths, pathlib.Path(scratch), options)
     verdicts += not_run(chosen)
     say("\n" + report(verdicts))
     return int(any(verdict.failed for verdict in verdicts))
@@ -129,21 +130,50 @@ def ring3(paths: Paths, scratch: pathlib.Path, options: argparse.Namespace) -> l
     """Run the labs as a person does, one on top of the other, in a sandbox of their own."""
     state = _test_state(paths, "ring3")
     tools = paths.root / "tools"
-    newest = [name for name in lab.labs(paths.root) if name.isdigit()]
-    steps = [Step(f"lab {name}", [str(tools / "lab"), name], limit=60 * _MINUTE) for name in newest]
-    verify = ["ansible-playbook", "playbooks/verify.yaml"]
-    if newest:
-        steps += [
-            Step(f"lab {newest[-1]} again", [str(tools / "lab"), newest[-1]], limit=15 * _MINUTE),
-            Step("nothing changed", call=lambda: unchanged(state.state / "timings.json")),
-            Step("end to end", ["pytest", "tests/e2e"], pytest=True),
-            Step("stop", [str(tools / "sandbox"), "stop"]),
-            Step("start", [str(tools / "sandbox"), "start"], limit=20 * _MINUTE),
-            Step("verify after start", verify),
-            Step("refresh", [str(tools / "refresh"), "--yes"], limit=20 * _MINUTE),
-            Step(f"lab {newest[-1]} after refresh", [str(tools / "lab"), newest[-1]], limit=30 * _MINUTE),
-        ]
+    labs = [name for name in lab.labs(paths.root) if name.isdigit()]
+    steps = [
+        Step(f"lab {labs[0]}, killed", [str(tools / "lab"), labs[0]], killed_after=75),
+        *(Step(f"lab {name}", [str(tools / "lab"), name], limit=60 * _MINUTE) for name in labs),
+        *_again(labs[-1], tools, state),
+        Step("end to end", ["pytest", "tests/e2e"], pytest=True),
+        *_stopped_and_started(tools),
+        Step("refresh", [str(tools / "refresh"), "--yes"], limit=20 * _MINUTE),
+        Step(f"lab {labs[-1]} after refresh", [str(tools / "lab"), labs[-1]], limit=30 * _MINUTE),
+    ]
     return _in_sandbox("3", steps, state, scratch, options)
+
+
+def ring_full(paths: Paths, scratch: pathlib.Path, options: argparse.Namespace) -> list[Verdict]:
+    """Run the newest lab on five machines, where networks lead from machine to machine."""
+    state = _test_state(paths, "full")
+    tools = paths.root / "tools"
+    newest = [name for name in lab.labs(paths.root) if name.isdigit()][-1]
+    steps = [
+        Step(f"lab {newest} on five machines", [str(tools / "lab"), newest, "--layout", "full"], limit=60 * _MINUTE),
+        *_again(newest, tools, state),
+        *_stopped_and_started(tools),
+    ]
+    return _in_sandbox("full", steps, state, scratch, options)
+
+
+RINGS = {"1": ring1, "2": ring2, "3": ring3, "full": ring_full}
+# What a change is tested with; the others take their time.
+DEFAULT = ("1", "2", "3")
+
+
+def _again(name: str, tools: pathlib.Path, state: Paths) -> list[Step]:
+    return [
+        Step(f"lab {name} again", [str(tools / "lab"), name], limit=15 * _MINUTE),
+        Step("nothing changed", call=lambda: unchanged(state.state / "timings.json")),
+    ]
+
+
+def _stopped_and_started(tools: pathlib.Path) -> list[Step]:
+    return [
+        Step("stop", [str(tools / "sandbox"), "stop"]),
+        Step("start", [str(tools / "sandbox"), "start"], limit=20 * _MINUTE),
+        Step("verify after start", ["ansible-playbook", "playbooks/verify.yaml"]),
+    ]
 
 
 def unchanged(timings: pathlib.Path) -> str:
@@ -166,8 +196,8 @@ def in_order_of_stages(root: pathlib.Path, names: t.Collection[str]) -> list[str
 
 def not_run(chosen: t.Collection[str]) -> list[Verdict]:
     """Name what no step covers on this machine, and why."""
-    left_out = [Verdict(ring, "all of it", "not run", note="not asked for") for ring in ("1", "2", "3") if ring not in chosen]
-    if not {"2", "3"} & set(chosen):
+    left_out = [Verdict(ring, "all of it", "not run", note="not asked for") for ring in RINGS if ring not in chosen]
+    if not set(RINGS) - {"1"} & set(chosen):
         return left_out
     gaps = [("instances on KVM", "this machine has none" if not os.access("/sys/module/kvm", os.F_OK) else "no scenario uses it yet")]
     if not os.path.exists("/sys/fs/cgroup/cgroup.controllers"):
@@ -217,7 +247,7 @@ def _destroy(paths: Paths) -> None:
     """Remove this test's sandbox and state, and what killed runs in clones that are gone have left."""
     for sandbox in _sandboxes(paths):
         state = pathlib.Path(sandbox["state"])
-        if state != paths.state.resolve() and (not re.search(rf"/{_STATES}/ring\d$", str(state)) or state.exists()):
+        if state != paths.state.resolve() and (not re.search(rf"/{_STATES}/(ring\d|full)$", str(state)) or state.exists()):
             continue
         say(f"removing the sandbox {sandbox['name']} of {state}")
         argv = _sandbox(paths, "destroy", "--name", sandbox["name"])
@@ -261,10 +291,12 @@ def _run(ring: str, step: Step, paths: Paths, scratch: pathlib.Path, *, quiet: b
     else:
         junit = scratch / f"{ring}-{step.name.replace(' ', '-')}.xml"
         argv = [*step.argv, f"--junitxml={junit}"] if step.pytest else step.argv
-        code, output = _program(argv, paths, step.limit, quiet=quiet)
+        code, output = _program(argv, paths, step.limit, quiet=quiet, killed_after=step.killed_after)
         counts = _counts(junit) if step.pytest else None
         if code == 124:
             note = f"stopped after {step.limit // _MINUTE} minutes"
+        elif step.killed_after:
+            code, note = (0, f"after {step.killed_after} s") if code == -signal.SIGKILL else (1, f"ended by itself with {code}")
     seconds = round(time.monotonic() - begun, 1)
     passed, failed = counts or (int(code == 0), int(code != 0))
     if code != 0 and failed == 0:
@@ -276,7 +308,7 @@ def _run(ring: str, step: Step, paths: Paths, scratch: pathlib.Path, *, quiet: b
     return Verdict(ring, step.name, "failed" if failed else "passed", passed, failed, seconds, note[:100])
 
 
-def _program(argv: t.Sequence[str], paths: Paths, limit: int, *, quiet: bool) -> tuple[int, str]:
+def _program(argv: t.Sequence[str], paths: Paths, limit: int, *, quiet: bool, killed_after: int = 0) -> tuple[int, str]:
     environment = {
         **paths.environment(),
         "MOLECULE_GLOB": "molecule/*/molecule.yml",
@@ -296,8 +328,12 @@ def _program(argv: t.Sequence[str], paths: Paths, limit: int, *, quiet: bool) ->
         start_new_session=True,
     ) as process:
         try:
-            output, _ = process.communicate(timeout=limit)
+            output, _ = process.communicate(timeout=killed_after or limit)
         except subprocess.TimeoutExpired:
+            if killed_after:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                return process.returncode, ""
             _end(process)
             return 124, (process.communicate()[0] or "") if quiet else ""
         except BaseException:
@@ -344,9 +380,10 @@ def _with_imports(playbook: pathlib.Path) -> str:
 def _parse(argv: t.Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="tools/test",
-        description="Run the tests. 1: lint and unit tests, seconds. 2: role by role on a sandbox. 3: the labs end to end on another.",
+        description="Run the tests, each ring from the second on in a sandbox of its own.",
     )
-    parser.add_argument("rings", metavar="RING", nargs="*", choices=["1", "2", "3"], default=[], help="1, 2 or 3 (default: all)")
+    known = "; ".join(f"{name}: {(ring.__doc__ or '').rstrip('.')}" for name, ring in RINGS.items())
+    parser.add_argument("rings", metavar="RING", nargs="*", choices=list(RINGS), default=[], help=f"{known} (default: {' '.join(DEFAULT)})")
     parser.add_argument("--keep", action="store_true", help="leave the sandboxes in place to look at them")
     parser.add_argument("--keep-going", action="store_true", help="go on after a step that failed")
     parser.add_argument("--scenario", action="append", metavar="ROLE", help="ring 2: only this role (repeatable)")

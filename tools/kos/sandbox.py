@@ -114,18 +114,7 @@ def registered() -> list[plan.Sandbox]:
 
 def _preflight(session: Session, *, fresh: bool) -> None:
     """Refuse what cannot work, in one sentence."""
-    gigabytes = {name: float(os.environ.get(f"KOS_MIN_{name}_GB") or default) for name, default in (("MEMORY", 10), ("DISK", 40))}
-    needs = checks.Needs(
-        root=True,
-        apt=True,
-        memory=int(gigabytes["MEMORY"] * checks.GB) if fresh else 0,
-        disk=int(gigabytes["DISK"] * checks.GB) if fresh else 0,
-    )
-    checks.check(checks.probe(session.state), needs)
-    if os.uname().machine != "x86_64":
-        raise KosError(
-            f"the sandbox's images are made for x86_64 and this machine is {os.uname().machine}; use another base, such as --base existing."
-        )
+    checks.check(checks.probe(session.state), checks.sandbox_needs(again=not fresh))
     contract = session.state / "inventory/hosts.yaml"
     if contract.exists():
         base = re.search(r"^\s*base:\s*\"?([\w-]+)", contract.read_text(encoding="utf-8"), re.MULTILINE)

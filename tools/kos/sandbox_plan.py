@@ -27,7 +27,6 @@ __all__ = [
     "contract",
     "debian_mirrors",
     "default_name",
-    "external_gateway",
     "merge_known_hosts",
     "network_removal",
     "network_steps",
@@ -51,11 +50,11 @@ Groups = tuple[str, ...]
 LAYOUTS: t.Mapping[str, t.Sequence[tuple[str, Groups]]] = {
     "compact": (("controller1", ("controller", "network", "compute", "storage")),),
     "full": (
-        ("controller", ("controller",)),
-        ("network", ("network",)),
+        ("controller1", ("controller",)),
+        ("network1", ("network",)),
         ("compute1", ("compute",)),
         ("compute2", ("compute",)),
-        ("storage", ("storage",)),
+        ("storage1", ("storage",)),
     ),
 }
 # In what a sandbox differs from machines as roles expect them, in the roles' own words.
@@ -468,12 +467,6 @@ def merge_known_hosts(text: str, ours: t.Mapping[str, str]) -> str:
     return "".join(f"{line}\n" for line in [*kept, *(f"{address} {key}" for address, key in ours.items() if key)])
 
 
-def external_gateway(sandbox: Sandbox) -> str:
-    """Return the address that the external network's router has, with its prefix length."""
-    network = ipaddress.ip_network(sandbox.external)
-    return f"{network[1]}/{network.prefixlen}"
-
-
 def contract(sandbox: Sandbox, *, dns: t.Sequence[str], mirror: bool) -> dict[str, t.Any]:
     """Return the hosts contract as docs/architecture.md has it."""
     external = ipaddress.ip_network(sandbox.external)
@@ -483,7 +476,7 @@ def contract(sandbox: Sandbox, *, dns: t.Sequence[str], mirror: bool) -> dict[st
         "underlay_cidr": sandbox.underlay,
         "underlay_mtu": MTU,
         "external_cidr": sandbox.external,
-        "external_gateway": external_gateway(sandbox).split("/")[0],
+        "external_gateway": str(external[1]),
         "external_pool_start": str(external[10]),
         "external_pool_end": str(external[250]),
         "external_dns": list(dns),

@@ -233,7 +233,6 @@ def _texts(sandbox: plan.Sandbox, machine: plan.Machine, *, mirrors: tuple[str, 
         "UNDERLAY_ADDRESS": f"{machine.underlay_ip}/{prefix}",
         "EXTERNAL_CIDR": external,
         "EXTERNAL_VIA": "" if machine == gateway else gateway.mgmt_ip,
-        "EXTERNAL_ADDRESS": plan.external_gateway(sandbox) if machine == gateway else "",
     }
     hosts = "".join(f"{other.mgmt_ip} {other.name}\n" for other in sandbox.machines)
     return {
