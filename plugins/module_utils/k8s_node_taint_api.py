@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import json
 import random
@@ -12,7 +13,7 @@ import typing as t
 
 from ansible_collections.kos.labs.plugins.module_utils.k8s_node_taint import Node, NodePlan, Rule, Taint, holders, taints_of
 
-__all__ = ["Api", "Conflict", "NodeTaintError", "Outcome", "Patience", "Unreachable", "apply", "read_all", "wait_until_gone"]
+__all__ = ["Api", "ConflictError", "NodeTaintError", "Outcome", "Patience", "UnreachableError", "apply", "read_all", "wait_until_gone"]
 
 _PAGE = 500
 _TRIES = 20
@@ -26,11 +27,11 @@ class NodeTaintError(Exception):
     """The taints of a node could not be read or written; the text says of which one and why."""
 
 
-class Conflict(NodeTaintError):
+class ConflictError(NodeTaintError):
     """Somebody else wrote the node since it was read, or the server is busy: reading it again helps."""
 
 
-class Unreachable(NodeTaintError):
+class UnreachableError(NodeTaintError):
     """The API server does not answer, so that further requests are in vain."""
 
 
@@ -89,10 +90,10 @@ class Api:
         try:
             return request()
         except ApiException as error:
-            kind = Conflict if error.status in _PASSING else NodeTaintError
+            kind = ConflictError if error.status in _PASSING else NodeTaintError
             raise kind(f"{what}: {error.status} {_words(error)}") from error
         except HTTPError as error:
-            raise Unreachable(f"{what}: no answer, {_cause(error)}") from error
+            raise UnreachableError(f"{what}: no answer, {_cause(error)}") from error
 
     def read(self, name: str) -> Node:
         """Return a node."""
@@ -103,10 +104,8 @@ class Api:
         nodes: list[Node] = []
         more: dict[str, t.Any] = {}
         while True:
-            page = self._call(
-                f"nodes with {selector}",
-                lambda more=more: self._client.get(self._resource, label_selector=selector, limit=_PAGE, **more),
-            ).to_dict()
+            request = functools.partial(self._client.get, self._resource, label_selector=selector, limit=_PAGE, **more)
+            page = self._call(f"nodes with {selector}", request).to_dict()
             nodes += page.get("items") or []
             token = (page.get("metadata") or {}).get("continue")
             if not token:
@@ -146,7 +145,7 @@ def apply(
     sleep: t.Callable[[float], None] = time.sleep,
 ) -> t.Iterator[Outcome]:
     """Give the nodes the taints that are planned, one by one; a node that refuses does not keep the others from theirs."""
-    lost: Unreachable | None = None
+    lost: UnreachableError | None = None
     for node in nodes:
         have = taints_of(node)
         if lost and plan(node).changed:
@@ -155,7 +154,7 @@ def apply(
         try:
             yield _apply_one(api, node, plan, sleep)
         except NodeTaintError as error:
-            lost = error if isinstance(error, Unreachable) else lost
+            lost = error if isinstance(error, UnreachableError) else lost
             yield Outcome(node["metadata"]["name"], have, have, node, str(error))
 
 
@@ -167,7 +166,7 @@ def _apply_one(api: Api, node: Node, plan: t.Callable[[Node], NodePlan], sleep: 
         try:
             node = api.write(node, planned.after)
             break
-        except Conflict as conflict:
+        except ConflictError as conflict:
             if attempt == _TRIES:
                 raise NodeTaintError(f"{conflict} (given up after {_TRIES} tries)") from conflict
         # Writers that met once are not to meet again: a pause of random length.
@@ -182,7 +181,7 @@ def read_all(api: Api, names: t.Iterable[str]) -> list[Node]:
     for name in dict.fromkeys(names):
         try:
             nodes.append(api.read(name))
-        except Unreachable:
+        except UnreachableError:
             raise
         except NodeTaintError as error:
             errors.append(str(error))

@@ -18,10 +18,10 @@ from ansible_collections.kos.labs.plugins.module_utils import k8s_node_taint_api
 from ansible_collections.kos.labs.plugins.module_utils.k8s_node_taint import Rule, plan_node
 from ansible_collections.kos.labs.plugins.module_utils.k8s_node_taint_api import (
     Api,
-    Conflict,
+    ConflictError,
     NodeTaintError,
     Patience,
-    Unreachable,
+    UnreachableError,
     apply,
     read_all,
     wait_until_gone,
@@ -181,7 +181,7 @@ def test_a_server_that_does_not_answer_is_asked_once():
     server = Server(w=[])
     inner = NewConnectionError(types.SimpleNamespace(host="h", port=1), "Failed to establish a new connection: refused")
     server.before["get", "w"] = lambda: MaxRetryError(None, "/", inner)
-    with pytest.raises(Unreachable, match=r"^node w: no answer, .*refused$"):
+    with pytest.raises(UnreachableError, match=r"^node w: no answer, .*refused$"):
         read_all(Api(lambda: server), ["w", "x"])
     assert server.calls == [("get", "w")]
 
@@ -202,7 +202,7 @@ def test_words_of_errors(error, says):
     with pytest.raises(NodeTaintError) as caught:
         Api(lambda: server).read("w")
     assert str(caught.value) == f"node w: {says}"
-    assert not isinstance(caught.value, Conflict)
+    assert not isinstance(caught.value, ConflictError)
 
 
 class Clock:
@@ -223,11 +223,11 @@ class Clock:
         return Patience(timeout, interval, clock=lambda: self.now, sleep=self.sleep)
 
 
-def wait(server, clock, timeout=10, rules=(Rule("a"),)):
+def wait(server, clock, timeout=10, rules=None):
     api = Api(lambda: server)
     nodes = read_all(api, list(server.nodes))
     server.calls.clear()
-    return wait_until_gone(api, nodes, rules, clock.patience(timeout))
+    return wait_until_gone(api, nodes, [Rule("a")] if rules is None else rules, clock.patience(timeout))
 
 
 def test_what_is_not_there_is_not_waited_for():
