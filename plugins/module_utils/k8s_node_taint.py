@@ -54,7 +54,7 @@ class Taint:
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """A taint as the user names it. To find taints, what is None is any; to set one, a value that is None is empty."""
+    """A taint as the user names it. To find taints, no effect is any, and the value is not looked at; to set one, no value is an empty one."""
 
     key: str
     effect: str | None = None
@@ -62,7 +62,7 @@ class Rule:
 
     def matches(self, taint: Taint) -> bool:
         """Whether this names the taint."""
-        return self.key == taint.key and self.effect in (None, taint.effect) and self.value in (None, taint.value)
+        return self.key == taint.key and self.effect in (None, taint.effect)
 
     def taint(self) -> Taint:
         """Return the taint that this asks for."""

@@ -49,7 +49,7 @@ options:
       value:
         description:
           - Value of the taint, empty if it is not given. Quote what YAML takes for something else, like V(true).
-          - With O(state=absent) a taint has to have this value to be removed. Without it the value does not matter.
+          - With O(state=absent) it does not matter, a taint is the same whatever its value.
         type: str
   state:
     description:
@@ -243,6 +243,8 @@ def check(params: dict[str, t.Any], rules: list[Rule], awaited: list[Rule]) -> l
     """Return what is wrong with the options, in words."""
     found = mistakes(rules=rules, state=params["state"], keep=params["keep"], wait_gone=awaited)
     found += [f"names: {mistake}" for mistake in map(name_mistake, params["names"] or ()) if mistake]
+    if params["names"] is None and params["label_selectors"] is None:
+        found.append("names: give them, or label_selectors")
     if params["label_selectors"] is not None and not any(selector.strip() for selector in params["label_selectors"]):
         found.append("label_selectors: an empty one would select every node; give kubernetes.io/hostname if that is what you want")
     if params["taints"] is None and not awaited:

@@ -404,6 +404,7 @@ def test_a_login_that_fails_is_said(module):
         ({"names": ["W"], "taints": [A]}, "names: 'W' cannot be the name of a node"),
         ({"names": ["w"], "label_selectors": ["a"], "taints": [A]}, "mutually exclusive: names|label_selectors"),
         ({"taints": [A]}, "one of the following is required: names, label_selectors"),
+        ({"names": None, "taints": [A]}, "names: give them, or label_selectors"),
         ({"label_selectors": [], "taints": [A]}, "label_selectors: an empty one would select every node"),
         ({"label_selectors": [" "], "taints": [A]}, "label_selectors: an empty one would select every node"),
     ],
