@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
 import json
 import random
 import time
@@ -20,6 +19,8 @@ _TRIES = 20
 _LONGEST_PAUSE = 2.0
 # What the API server answers when nothing is wrong with the request but its moment.
 _PASSING = (409, 429)
+# Seconds to connect and seconds between two pieces of an answer. urllib3 tries four times.
+_SILENCE = (10.0, 60.0)
 _MANAGER = "kos.labs.k8s_node_taint"
 
 
@@ -78,8 +79,8 @@ class Api:
     """The nodes of a cluster."""
 
     def __init__(self, connect: t.Callable[[], Client]) -> None:
-        self._resource: t.Any = None
-        self._client = t.cast("Client", self._call("the API server", connect))
+        _limit_silence()
+        self._client: Client = self._call("the API server", connect)
         self._resource = self._call("the API server", lambda: self._client.resource("Node", "v1"))
 
     @staticmethod
@@ -97,7 +98,8 @@ class Api:
 
     def read(self, name: str) -> Node:
         """Return a node."""
-        return t.cast("Node", self._call(f"node {name}", lambda: self._client.get(self._resource, name=name)).to_dict())
+        node: Node = self._call(f"node {name}", lambda: self._client.get(self._resource, name=name)).to_dict()
+        return node
 
     def select(self, selector: str) -> list[Node]:
         """Return the nodes with these labels."""
@@ -118,7 +120,24 @@ class Api:
         # The list has no merge key: whatever the kind of patch, it is replaced as a whole. The version is what keeps it from losing others' taints.
         body = {"metadata": {"resourceVersion": version}, "spec": {"taints": [taint.fields() for taint in taints]}}
         params = {"name": name, "content_type": "application/merge-patch+json", "field_manager": _MANAGER}
-        return t.cast("Node", self._call(f"node {name}", lambda: self._client.patch(self._resource, body, **params)).to_dict())
+        written: Node = self._call(f"node {name}", lambda: self._client.patch(self._resource, body, **params)).to_dict()
+        return written
+
+
+def _limit_silence() -> None:
+    """Let the client give up on a server that takes a connection and says nothing: without a limit it waits for ever."""
+    from kubernetes.client.rest import RESTClientObject
+
+    request = RESTClientObject.request
+    if hasattr(request, "__wrapped__"):
+        return
+
+    @functools.wraps(request)
+    def limited(*arguments: t.Any, **options: t.Any) -> t.Any:
+        return request(*arguments, **{**options, "_request_timeout": options.get("_request_timeout") or _SILENCE})
+
+    # The client asks for what the server has before it can be given any option, so the limit cannot come with each request.
+    RESTClientObject.request = limited
 
 
 def _words(error: t.Any) -> str:
@@ -159,19 +178,20 @@ def apply(
 
 
 def _apply_one(api: Api, node: Node, plan: t.Callable[[Node], NodePlan], sleep: t.Callable[[float], None]) -> Outcome:
-    for attempt in itertools.count(1):
-        planned = plan(node)
-        if not planned.changed:
-            break
+    planned = plan(node)
+    tries = 0
+    while planned.changed:
         try:
             node = api.write(node, planned.after)
             break
         except ConflictError as conflict:
-            if attempt == _TRIES:
+            tries += 1
+            if tries == _TRIES:
                 raise NodeTaintError(f"{conflict} (given up after {_TRIES} tries)") from conflict
         # Writers that met once are not to meet again: a pause of random length.
-        sleep(random.uniform(0, min(_LONGEST_PAUSE, 0.02 * 2**attempt)))
+        sleep(random.uniform(0, min(_LONGEST_PAUSE, 0.02 * 2**tries)))
         node = api.read(planned.name)
+        planned = plan(node)
     return Outcome(planned.name, planned.before, taints_of(node), node)
 
 

@@ -35,9 +35,9 @@ def _programs(scratch: pathlib.Path) -> dict[str, str]:
             member = next(name for name in opened.getnames() if name.endswith("/etcd"))
             source = t.cast("t.IO[bytes]", opened.extractfile(member))
             (scratch / "etcd").write_bytes(source.read())
-        # A hard link would change the mode of the mirror's own file.
+        # The mirror's own file is not executable, and a link to it would have the same mode.
         (scratch / "kube-apiserver").write_bytes(server.read_bytes())
-    except (OSError, KeyError) as error:
+    except (OSError, ValueError, KeyError, StopIteration, tarfile.TarError) as error:
         pytest.skip(f"needs kube-apiserver and etcd of the mirror, tools/mirror makes them ({error})")
     for name in ("etcd", "kube-apiserver"):
         (scratch / name).chmod(0o755)
@@ -195,6 +195,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Cluster]:
         _grant(running, "reader", {"verbs": ["get", "list"]})
         _grant(running, "single", {"verbs": ["get", "patch"], "resourceNames": ["allowed"]}, {"verbs": ["get", "list"]})
         yield running
+    for program in programs.values():
+        # pytest keeps the folders of three runs.
+        os.unlink(program)
 
 
 def _grant(cluster: Cluster, user: str, *rules: t.Mapping[str, t.Any]) -> None:

@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import socket
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import typing as t
 import pytest
 import yaml
 from ansible.module_utils.testing import patch_module_args
+from ansible_collections.kos.labs.plugins.module_utils import k8s_node_taint_api
 from ansible_collections.kos.labs.plugins.module_utils.k8s_node_taint import Rule, mistakes, plan_node
 from ansible_collections.kos.labs.plugins.module_utils.k8s_node_taint_api import Api, ConflictError, apply
 from ansible_collections.kos.labs.plugins.modules import k8s_node_taint
@@ -134,8 +136,6 @@ def test_selectors(cluster, run):
 
 
 def test_many_nodes_come_in_pages(cluster, run, monkeypatch):
-    from ansible_collections.kos.labs.plugins.module_utils import k8s_node_taint_api
-
     names = [cluster.node(f"page-{number}", labels={"example.com/set": "pages"}) for number in range(5)]
     monkeypatch.setattr(k8s_node_taint_api, "_PAGE", 2)
     assert [node["name"] for node in run(check=True, label_selectors=["example.com/set=pages"], taints=[A])["nodes"]] == names
@@ -185,6 +185,16 @@ def test_a_server_that_does_not_answer(cluster, run):
         result = run(kubeconfig=cluster.kubeconfig(url=url), names=["w"], taints=[A])
     assert "Connection refused" in result["msg"]
     assert result["msg"].startswith("the API server: no answer, ")
+    assert time.monotonic() - begun < 20
+
+
+def test_a_server_that_says_nothing(cluster, run, monkeypatch):
+    monkeypatch.setattr(k8s_node_taint_api, "_SILENCE", (0.5, 0.5))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"https://127.0.0.1:{silent.getsockname()[1]}"
+        begun = time.monotonic()
+        result = run(kubeconfig=cluster.kubeconfig(url=url), names=["w"], taints=[A])
+    assert "timed out" in result["msg"]
     assert time.monotonic() - begun < 20
 
 
@@ -314,6 +324,20 @@ def test_examples_as_they_stand(cluster, playbook):
     assert cluster.taints("worker1") == []
     assert "changed=3" in playbook("examples", tasks)
     assert cluster.taints("worker1") == []
+    assert cluster.taints("master1") == [NOT_READY, {"key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule"}]
+
+
+def test_the_guide_as_it_stands(cluster, playbook, root):
+    """Its tasks, in their order, lead to what it says."""
+    for name in ("worker1", "worker2"):
+        cluster.node(name, [C])
+    cluster.node("gpu1", [], labels={"example.com/gpu": "true"})
+    cluster.node("master1", [NOT_READY, C], labels={"node-role.kubernetes.io/control-plane": ""})
+    text = (root / "docs/modules/k8s_node_taint.md").read_text(encoding="utf-8")
+    tasks = [task for block in re.findall(r"^```yaml\n(.*?)^```$", text, re.DOTALL | re.MULTILINE) for task in yaml.safe_load(block)]
+    assert "ok=5 " in playbook("guide", tasks)
+    assert cluster.taints("gpu1") == [{"key": "example.com/gpu", "value": "true", "effect": "NoSchedule"}]
+    assert cluster.taints("worker1") == [C]
     assert cluster.taints("master1") == [NOT_READY, {"key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule"}]
 
 

@@ -205,6 +205,18 @@ def test_words_of_errors(error, says):
     assert not isinstance(caught.value, ConflictError)
 
 
+def test_requests_have_a_limit(monkeypatch):
+    from kubernetes.client.rest import RESTClientObject
+
+    monkeypatch.setattr(RESTClientObject, "request", lambda _self, _method, **options: options)
+    for _ in range(2):
+        Api(lambda: Server())
+    request = RESTClientObject.request
+    assert request(None, "GET", _request_timeout=None, headers={}) == {"_request_timeout": (10.0, 60.0), "headers": {}}
+    assert request(None, "GET", _request_timeout=3) == {"_request_timeout": 3}
+    assert not hasattr(request.__wrapped__, "__wrapped__")
+
+
 class Clock:
     """Time that passes only by sleeping; at some times something happens."""
 
