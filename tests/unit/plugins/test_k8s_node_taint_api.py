@@ -450,7 +450,7 @@ def keys_of(contents: t.Mapping[str, t.Any], result: t.Mapping[str, t.Any]) -> N
 def test_what_is_returned_is_what_is_documented(module):
     server = Server(w1=[], w2=[A])
     contents = documented("RETURN")
-    common = {"changed", "diff", "failed", "msg"}
+    common = {"changed", "diff", "failed", "msg", "invocation"}
     good = module(server, names=["w1", "w2"], taints=[A])
     server.before["patch", "w1"] = lambda: refusal(403)
     bad = module(server, names=["w1", "w2"], state="absent", taints=[{"key": "a"}])
