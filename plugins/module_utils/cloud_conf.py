@@ -591,13 +591,11 @@ def _settings(blocks: t.Iterable[Block]) -> _Settings:
     return found
 
 
-def _same(section: str, name: str, key: str, one: tuple[str, ...] | None, other: tuple[str, ...] | None) -> bool:
-    if one is None or other is None:
-        return one is other
-    known = _key_called(section, name, key)
-    if known is None:
-        return one == other
-    return [_meaning(known, value) for value in one] == [_meaning(known, value) for value in other]
+def _same(key: Key | None, one: tuple[str, ...] | None, other: tuple[str, ...] | None) -> bool:
+    """Say whether two values are one to the reader. What it does not know differs from whatever is wanted."""
+    if key is None or one is None or other is None:
+        return False
+    return [_meaning(key, value) for value in one] == [_meaning(key, value) for value in other]
 
 
 def _note(section: str, name: str, key: str) -> str:
@@ -629,7 +627,7 @@ def compare(before: t.Iterable[Block], after: t.Iterable[Block]) -> tuple[list[C
     for section, name in sorted({*had, *have}, key=_order):
         old, new = had.get((section, name), {}), have.get((section, name), {})
         for key in sorted({*old, *new}):
-            if not _same(section, name, key, old.get(key), new.get(key)):
+            if not _same(_key_called(section, name, key), old.get(key), new.get(key)):
                 what = "added" if key not in old else "changed" if key in new else "removed"
                 shown = [_shown(section, name, key, side[key], new=side is new) if key in side else None for side in (old, new)]
                 changes.append(Change(section, name, key, what, shown[0], shown[1], _note(section, name, key)))

@@ -424,11 +424,6 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-path:
-  description: The file.
-  returned: with O(path)
-  type: str
-  sample: /etc/kubernetes/cloud.conf
 content:
   description: The text, secrets and all.
   returned: without O(path)
@@ -564,7 +559,7 @@ class Writer:
         if os.path.exists(self.path):  # not so in check mode
             attributes = self.module.load_file_common_arguments(self.module.params, path=self.path)
             self.result["changed"] = self.module.set_fs_attributes_if_different(attributes, self.result["changed"])
-        return {**self.result, "path": self.module.params["path"]}
+        return self.result
 
     def before(self) -> bytes | None:
         """Return what is there."""
