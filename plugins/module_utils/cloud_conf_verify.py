@@ -50,7 +50,7 @@ def _local(given: dict[str, t.Any], name: str, files: t.Mapping[str, str]) -> st
     path = given.get(name)
     if path is None:
         return None
-    path = files.get(path, path)
+    path = os.path.expanduser(files.get(path, path))
     if not os.path.isfile(path):
         raise CloudConfError(f"{name}: {path} is not on this machine, so nothing can be verified: say where it lies in verify_files.")
     return path

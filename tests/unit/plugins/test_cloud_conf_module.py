@@ -404,3 +404,26 @@ def test_says_that_the_sdk_is_missing(tmp_path, run, monkeypatch):
     monkeypatch.setattr(cloud_conf_verify, "SDK_ERROR", "ImportError")
     assert "openstacksdk" in run(path=str(tmp_path / "x"), verify=True)["msg"]
     assert run(path=str(tmp_path / "x"))["changed"] is True
+
+
+def blocks_of(text, language):
+    return [part.split("```")[0] for part in text.split(f"```{language}\n")[1:]]
+
+
+def test_examples_of_the_guide_work(tmp_path, run, cloud, root):
+    cloud.clouds = ["east"]
+    (tmp_path / "clouds.yaml").touch()
+    tasks = [
+        task
+        for block in blocks_of((root / "docs/modules/cloud_conf.md").read_text(encoding="utf-8"), "yaml")
+        for task in yaml.safe_load(block)
+    ]
+    assert len(tasks) == 3
+    for task in tasks:
+        options = {"global": None, **task["kos.labs.cloud_conf"]}
+        if "path" in options:
+            options["path"] = str(tmp_path / "cloud.conf")
+        if "verify_files" in options:
+            options["verify_files"] = dict.fromkeys(options["verify_files"], str(tmp_path / "clouds.yaml"))
+        made = run(check=task.get("check_mode", False), no_log=task.get("no_log", False), **options)
+        assert not made.get("failed"), made["msg"]
