@@ -215,7 +215,7 @@ def argument_spec() -> dict[str, t.Any]:
         options = {key.option: _option(key) for key in section.keys if key.offered}
         if section.named:
             options["name"] = {"type": "str", "required": True}
-            spec[section.option] = {"type": "list", "elements": "dict", "options": options}
+            spec[section.option] = {"type": "list", "elements": "dict", "options": options, "no_log": False}
         else:
-            spec[section.option] = {"type": "dict", "options": options}
+            spec[section.option] = {"type": "dict", "options": options, "no_log": False}
     return spec

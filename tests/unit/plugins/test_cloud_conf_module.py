@@ -34,7 +34,9 @@ def run(capsys, monkeypatch):
         with patch_module_args(given), pytest.raises(SystemExit):
             module.main()
         assert SECRET not in str(logged)
-        return json.loads(capsys.readouterr().out)
+        made = json.loads(capsys.readouterr().out)
+        made.pop("invocation", None)  # ansible-core before 2.21 adds it
+        return made
 
     return call
 
