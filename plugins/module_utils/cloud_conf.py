@@ -249,7 +249,7 @@ def _way(where: str, given: dict[str, t.Any]) -> str:
     found = [name for name, is_there in ways.items() if is_there]
     if len(found) > 1:
         told = " and ".join(f"use_{name}" if name == "clouds" else name for name in found)
-        raise CloudConfError(f"{where} has several ways to log in, {told}, of which the reader would take one: keep one.")
+        raise CloudConfError(f"{where} has several ways to log in, {told}: keep one.")
     if not found:
         raise CloudConfError(
             f"{where} has no way to log in: give application_credential_id and application_credential_secret, "

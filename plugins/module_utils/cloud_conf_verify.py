@@ -116,11 +116,25 @@ def _problem(connection: t.Any, reference: Reference) -> str:
         found = _find(connection, reference)
     except openstack.exceptions.NotFoundException:
         return f"{reference.where}: the login of this file sees no {reference.kind.replace('_', ' ')} {reference.value}."
+    except login_exceptions.CatalogException:
+        return f"{reference.where}: the cloud has no service in which {reference.value} could be."
     if reference.kind == "external_network" and not found.is_router_external:
         return f"{reference.where}: {reference.value} ({found.name}) is no external network, so it has no floating IPs."
     if reference.inside and found.network_id != reference.inside:
         return f"{reference.where}: {reference.value} is a subnet of {found.network_id}, not of floating_network_id."
     return ""
+
+
+def _has_octavia(connection: t.Any) -> bool:
+    config = connection.config
+    try:
+        return bool(
+            connection.session.get_endpoint(
+                service_type="load-balancer", interface=config.get_interface("load-balancer"), region_name=config.region_name
+            )
+        )
+    except login_exceptions.CatalogException:
+        return False
 
 
 def verify(plan: Plan, files: t.Mapping[str, str]) -> list[str]:
@@ -133,11 +147,7 @@ def verify(plan: Plan, files: t.Mapping[str, str]) -> list[str]:
     connection = connections[0]
     problems = []
     try:
-        if plan.octavia and not connection.session.get_endpoint(
-            service_type="load-balancer",
-            interface=connection.config.get_interface("load-balancer"),
-            region_name=connection.config.region_name,
-        ):
+        if plan.octavia and not _has_octavia(connection):
             problems.append("the cloud has no Octavia, without which occm ends: set load_balancer.enabled to false.")
         for reference in plan.references:
             problems.append(_problem(connection, reference))

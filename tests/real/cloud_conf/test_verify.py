@@ -13,7 +13,7 @@ from ansible_collections.kos.labs.plugins.module_utils.cloud_conf import make_pl
 from ansible_collections.kos.labs.plugins.module_utils.cloud_conf_gcfg import CloudConfError
 
 # openstacksdk warns of itself.
-pytestmark = pytest.mark.filterwarnings("ignore:The _compute_attributes method is deprecated")
+pytestmark = pytest.mark.filterwarnings("ignore::openstack.warnings.RemovedInSDK50Warning")
 
 NETWORK = "3dc94023-5e9c-4d36-9b3c-8c0dba2ab1c0"
 SUBNET = "61bcb6ed-f8e2-4c4f-92a1-5a7d0e0a2f4d"

@@ -122,9 +122,9 @@ NAMED = {"auth_url": URL, "application_credential_name": "n", "application_crede
 REFUSED = [
     # the login
     ({"global": {}}, "global has no way to log in: give application_credential_id and"),
-    ({"global": {**CREDENTIAL, "password": "p"}}, "several ways to log in, application_credential and password,"),
-    ({"global": {**PASSWORD, "token": "t"}}, "several ways to log in, password and token,"),
-    ({"global": {**PASSWORD, "use_clouds": True}}, "several ways to log in, password and use_clouds,"),
+    ({"global": {**CREDENTIAL, "password": "p"}}, "several ways to log in, application_credential and password: keep one."),
+    ({"global": {**PASSWORD, "token": "t"}}, "several ways to log in, password and token: keep one."),
+    ({"global": {**PASSWORD, "use_clouds": True}}, "several ways to log in, password and use_clouds: keep one."),
     ({"global": {**CREDENTIAL, "auth_url": None}}, "global.auth_url is missing"),
     ({"global": {**CREDENTIAL, "auth_url": "keystone:5000"}}, "it must be a URL, as in"),
     ({"global": {**CREDENTIAL, "auth_url": "http://k:5000/v2.0"}}, "write it with /v3"),

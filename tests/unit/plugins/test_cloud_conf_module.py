@@ -352,6 +352,20 @@ def test_says_all_that_is_not_there(cloud):
     assert verify(load_balancer={"enabled": False}) == ["global"]
 
 
+def test_says_that_a_service_is_missing(cloud):
+    def missing(*_names, **_options):
+        raise cloud_conf_verify.login_exceptions.EndpointNotFound
+
+    cloud.session.get_endpoint = missing
+    cloud.load_balancer = types.SimpleNamespace(get_flavor=missing)
+    with pytest.raises(CloudConfError) as caught:
+        verify(load_balancer={"flavor_id": SUBNET})
+    assert str(caught.value) == (
+        "the cloud has no Octavia, without which occm ends: set load_balancer.enabled to false. "
+        f"load_balancer.flavor_id: the cloud has no service in which {SUBNET} could be."
+    )
+
+
 def test_says_that_the_cloud_is_out_of_order(cloud):
     with pytest.raises(CloudConfError, match=r"the cloud cannot be asked for what the file names: .*500: out of order"):
         verify(route={"router_id": "0" * 32})
