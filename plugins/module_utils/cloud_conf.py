@@ -433,6 +433,10 @@ def _version(text: str) -> tuple[int, int]:
 
 
 def _check_readers(options: Options, readers: t.Sequence[str], version: tuple[int, int]) -> t.Iterator[str]:
+    for section, _name, where, given in _groups(options):
+        for key in section.keys:
+            if key.readers and key.option in given and not set(key.readers) & set(readers):
+                yield f"{where}.{key.option} is used by {' and '.join(key.readers)} only: leave it out."
     for section in SECTIONS:
         if options.get(section.option) is None:
             continue

@@ -34,6 +34,8 @@ class Key:
     choices: tuple[str, ...] = ()
     # What the value is the id of.
     refers: str = ""
+    # Those of the section's readers that use it, if not all do.
+    readers: tuple[str, ...] = ()
     # Why there is no option for it.
     instead: str = ""
 
@@ -160,7 +162,7 @@ SECTIONS = (
         ("occm", "cinder_csi"),
         (
             Key("search-order", "joined", "configDrive,metadataService", choices=("configDrive", "metadataService")),
-            Key("request-timeout", "duration", "0s"),
+            Key("request-timeout", "duration", "0s", readers=("occm",)),
         ),
     ),
     Section(

@@ -10,7 +10,7 @@ import string
 import pytest
 from ansible_collections.kos.labs.plugins.module_utils import cloud_conf, cloud_conf_gcfg, cloud_conf_schema
 from ansible_collections.kos.labs.plugins.module_utils.cloud_conf_gcfg import Block, CloudConfError, Line
-from hypothesis import HealthCheck, assume, example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 # KOS_EXAMPLES=20 makes it twenty times as many.
@@ -215,6 +215,8 @@ def value_of(key):
         return st.lists(PLAIN.map(str.strip).filter(bool), min_size=1, max_size=3)
     if key.choices:
         return st.sampled_from(key.choices)
+    if key.name == "node-selector":
+        return PLAIN.map(lambda value: f"label={value}")
     if key.refers:
         return st.uuids().map(str)
     return PLAIN
@@ -281,10 +283,7 @@ def check_section(section, given_options, found, defaults):
 @settings(parent=many, max_examples=2 * MANY)
 @given(whole())
 def test_whole_files_arrive_and_nothing_else_does(reader, options):
-    try:
-        plan = plan_of(options)
-    except CloudConfError:
-        assume(False)
+    plan = plan_of(options)
     for name in ("occm", "cinder_csi"):
         answer = reader.ask("read", name, plan.text)
         assert "error" not in answer, answer["error"]
@@ -312,10 +311,9 @@ def test_whole_files_arrive_and_nothing_else_does(reader, options):
 def test_a_reader_passes_over_nothing_that_is_for_it_alone(reader, options):
     for name, others in (("occm", ("block_storage",)), ("cinder_csi", ("load_balancer", "load_balancer_classes", "networking", "route"))):
         mine = {option: value for option, value in options.items() if option not in others}
-        try:
-            plan = plan_of(mine, [name])
-        except CloudConfError:
-            continue
+        if name == "cinder_csi" and "metadata" in mine:
+            mine["metadata"] = {key: value for key, value in mine["metadata"].items() if key != "request_timeout"}
+        plan = plan_of(mine, [name])
         assert "ignored" not in reader.ask("read", name, plan.text)
 
 
@@ -405,10 +403,7 @@ def rewritten(draw, blocks):
 @many
 @given(st.data(), whole(), whole())
 def test_no_drift_means_the_same_to_the_readers(reader, data, options, other):
-    try:
-        want, have = plan_of(options).blocks, plan_of(other).blocks
-    except CloudConfError:
-        assume(False)
+    want, have = plan_of(options).blocks, plan_of(other).blocks
     assert cloud_conf.compare(data.draw(rewritten(want)), want)[0] == []
     changes, _diff = cloud_conf.compare(have, want)
     texts = [cloud_conf_gcfg.render(blocks) for blocks in (have, want)]

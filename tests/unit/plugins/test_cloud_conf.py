@@ -193,6 +193,7 @@ REFUSED = [
     ({"load_balancer": {"node_selector": "a=b,=c"}}, "write label=value, with commas in between"),
     # who reads it
     ({"readers": ["cinder_csi"], "route": {"router_id": SUBNET}}, "route is read by occm only: leave it out or name one of them in readers"),
+    ({"readers": ["cinder_csi"], "metadata": {"request_timeout": "9s"}}, "metadata.request_timeout is used by occm only: leave it out"),
     ({"key_manager": {"key_id": SUBNET}}, "key_manager is read by barbican_kms only"),
     ({"readers": ["barbican_kms"]}, "key_manager.key_id is missing"),
     ({"readers": []}, "readers is empty"),
