@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: k8s_node_taint
 short_description: Keep the taints of nodes, and wait for those that others take away
-version_added: 0.2.0
+version_added: 0.1.0
 description:
   - Sets, removes or declares the taints of one or several nodes, named or selected by labels.
   - Nothing that kubelets, controllers or other tasks write at the same time is lost. A node is written only if it is still as it was read;
