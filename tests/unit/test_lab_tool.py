@@ -321,8 +321,8 @@ def test_this_host_has_a_footprint():
 def test_counts_of_pytest_are_read(tmp_path):
     junit = tmp_path / "x.xml"
     junit.write_text('<testsuites><testsuite tests="9" failures="1" errors="1" skipped="2"/></testsuites>', encoding="ascii")
-    assert rings._counts(junit) == (5, 2)
-    assert rings._counts(tmp_path / "none.xml") is None
+    assert rings._counts(junit) == ((5, 2), "2 skipped")
+    assert rings._counts(tmp_path / "none.xml") == (None, "")
 
 
 def test_a_step_that_hangs_is_ended(root, tmp_path):

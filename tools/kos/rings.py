@@ -122,6 +122,10 @@ def ring2(paths: Paths, scratch: pathlib.Path, options: argparse.Namespace) -> l
         Step("reset", ["molecule", "reset", "-s", "default"]),
         Step("create", ["molecule", "create", "-s", "default"], limit=45 * _MINUTE),
     ]
+    if not options.scenario:
+        # They take from the mirror, which is filled now, but no machine.
+        real = sorted(path for path in (paths.root / "tests/real").glob("*/") if (path / "conftest.py").exists())
+        steps += [Step(f"{path.name}, real", ["pytest", str(path)], pytest=True, limit=20 * _MINUTE) for path in real]
     steps += [Step(name, ["molecule", "test", "--destroy=never", "-s", name], limit=20 * _MINUTE) for name in scenarios]
     return _in_sandbox("2", steps, state, scratch, options)
 
@@ -292,7 +296,7 @@ def _run(ring: str, step: Step, paths: Paths, scratch: pathlib.Path, *, quiet: b
         junit = scratch / f"{ring}-{step.name.replace(' ', '-')}.xml"
         argv = [*step.argv, f"--junitxml={junit}"] if step.pytest else step.argv
         code, output = _program(argv, paths, step.limit, quiet=quiet, killed_after=step.killed_after)
-        counts = _counts(junit) if step.pytest else None
+        counts, note = _counts(junit) if step.pytest else (None, "")
         if code == 124:
             note = f"stopped after {step.limit // _MINUTE} minutes"
         elif step.killed_after:
@@ -355,16 +359,16 @@ def _end(process: subprocess.Popen[str]) -> None:
         return
 
 
-def _counts(junit: pathlib.Path) -> tuple[int, int] | None:
-    """Read how many tests passed and failed; skipped ones are neither."""
+def _counts(junit: pathlib.Path) -> tuple[tuple[int, int] | None, str]:
+    """Read how many tests passed and failed, and a note of those that were skipped."""
     try:
         suites = list(xml.etree.ElementTree.parse(junit).getroot().iter("testsuite"))
     except (OSError, xml.etree.ElementTree.ParseError):
-        return None
+        return None, ""
     total, failed, errors, skipped = (
         sum(int(suite.get(name, "0")) for suite in suites) for name in ("tests", "failures", "errors", "skipped")
     )
-    return total - failed - errors - skipped, failed + errors
+    return (total - failed - errors - skipped, failed + errors), f"{skipped} skipped" if skipped else ""
 
 
 def _with_imports(playbook: pathlib.Path) -> str:
