@@ -6,7 +6,9 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
-__all__ = ["CloudTenantError", "Found", "Step", "Wanted", "make_plan", "quota_changes"]
+from ansible_collections.kos.labs.plugins.module_utils.identity_account import Step, plan_account
+
+__all__ = ["CloudTenantError", "Found", "Wanted", "make_plan", "quota_changes"]
 
 
 class CloudTenantError(Exception):
@@ -42,16 +44,6 @@ class Found:
     credential_works: bool = False
 
 
-@dataclasses.dataclass(frozen=True)
-class Step:
-    """One call that changes something. The action names a method of the adapter, before and after are for the reader."""
-
-    action: str
-    name: str
-    before: str = ""
-    after: str = "present"
-
-
 def key_of(public_key: str) -> list[str]:
     """Return type and key of a public key; what follows is a comment."""
     return public_key.split()[:2]
@@ -68,16 +60,7 @@ def _show(quotas: t.Mapping[str, t.Any]) -> str:
 
 def make_plan(found: Found, wanted: Wanted) -> list[Step]:
     """Return the steps that lead from what is there to what is wanted, in an order in which they can be taken."""
-    steps: list[Step] = []
-    if found.project_id is None:
-        steps.append(Step("create_project", wanted.project))
-    steps.extend(Step("create_role", role) for role in wanted.roles if role not in found.role_ids)
-    if found.user_id is None:
-        steps.append(Step("create_user", wanted.user))
-    roles = [role for role in wanted.roles if role not in found.assigned_roles]
-    steps.extend(Step("assign_role", role, after="assigned") for role in roles)
-    if found.user_id is not None and not found.user_can_log_in:
-        steps.append(Step("repair_user", wanted.user, before="cannot log in", after="can log in"))
+    steps = plan_account(found, wanted)
     for service, quotas in sorted(wanted.quotas.items()):
         have = found.quotas.get(service, {})
         changes = quota_changes(have, quotas)

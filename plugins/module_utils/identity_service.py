@@ -6,7 +6,9 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
-__all__ = ["Endpoint", "Found", "IdentityServiceError", "Step", "Wanted", "make_plan"]
+from ansible_collections.kos.labs.plugins.module_utils.identity_account import Step, plan_account
+
+__all__ = ["Endpoint", "Found", "IdentityServiceError", "Wanted", "make_plan"]
 
 
 class IdentityServiceError(Exception):
@@ -42,8 +44,7 @@ class Found:
     project_id: str | None = None
     role_ids: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
     user_id: str | None = None
-    user_enabled: bool = True
-    password_works: bool = False
+    user_can_log_in: bool = False
     assigned_roles: frozenset[str] = frozenset()
     region_exists: bool = False
     service_id: str | None = None
@@ -52,29 +53,11 @@ class Found:
     endpoints: t.Mapping[str, Endpoint] = dataclasses.field(default_factory=dict)
 
 
-@dataclasses.dataclass(frozen=True)
-class Step:
-    """One call that changes something. The action names a method of the adapter, before and after are for the reader."""
-
-    action: str
-    name: str
-    before: str = ""
-    after: str = ""
-
-
 def make_plan(found: Found, wanted: Wanted) -> list[Step]:
     """Return the steps that lead from what is there to what is wanted, in an order in which they can be taken."""
-    steps: list[Step] = []
-    if found.project_id is None:
-        steps.append(Step("create_project", wanted.project, after="present"))
-    steps.extend(Step("create_role", role, after="present") for role in wanted.roles if role not in found.role_ids)
-    if found.user_id is None:
-        steps.append(Step("create_user", wanted.user, after="present"))
-    elif not (found.user_enabled and found.password_works):
-        steps.append(Step("repair_user", wanted.user, before="cannot log in", after="can log in"))
-    steps.extend(Step("assign_role", role, after="assigned") for role in wanted.roles if role not in found.assigned_roles)
+    steps = plan_account(found, wanted)
     if not found.region_exists:
-        steps.append(Step("create_region", wanted.region, after="present"))
+        steps.append(Step("create_region", wanted.region))
     service = f"{wanted.service}: {wanted.description}"
     if found.service_id is None:
         steps.append(Step("create_service", wanted.type, after=service))

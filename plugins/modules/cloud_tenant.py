@@ -104,32 +104,20 @@ steps:
 
 import typing as t
 
-from ansible_collections.kos.labs.plugins.module_utils.cloud_tenant import (
-    CloudTenantError,
-    Found,
-    Step,
-    Wanted,
-    make_plan,
-    quota_changes,
-)
+from ansible_collections.kos.labs.plugins.module_utils.cloud_tenant import CloudTenantError, Found, Wanted, make_plan, quota_changes
+from ansible_collections.kos.labs.plugins.module_utils.identity_account import Account, Step, tell
 from ansible_collections.openstack.cloud.plugins.module_utils.openstack import OpenStackModule
 
 
-class Adapter:
-    """Reads the cloud and takes the steps of a plan. Ids of what it creates are there for the steps that follow."""
+class Adapter(Account):
+    """Reads the cloud and takes the steps of a plan."""
 
-    def __init__(self, *, connection: t.Any, wanted: Wanted, domain_id: str, password: str, secret: str) -> None:
-        self.connection = connection
-        self.identity = connection.identity
+    def __init__(self, *, wanted: Wanted, secret: str, **account: t.Any) -> None:
+        super().__init__(wanted=wanted, **account)
         self.wanted = wanted
-        self.domain_id = domain_id
-        self.password = password
         self.secret = secret
         self.found = Found()
-        self.project_id = ""
-        self.user_id = ""
         self.credential_id = ""
-        self.role_ids: dict[str, str] = {}
         self._own: t.Any = None
 
     @property
@@ -147,23 +135,10 @@ class Adapter:
 
     def read(self) -> Found:
         """Return what the cloud has."""
-        wanted = self.wanted
-        project = next(iter(self.identity.projects(name=wanted.project, domain_id=self.domain_id)), None)
-        user = next(iter(self.identity.users(name=wanted.user, domain_id=self.domain_id)), None)
-        self.role_ids = {role.name: role.id for role in self.identity.roles() if role.name in wanted.roles}
-        self.project_id = project.id if project else ""
-        self.user_id = user.id if user else ""
-        facts: dict[str, t.Any] = {
-            "project_id": self.project_id or None,
-            "user_id": self.user_id or None,
-            "role_ids": dict(self.role_ids),
-        }
-        if project:
+        facts = self.read_account()
+        if self.project_id:
             facts["quotas"] = self._read_quotas()
-        if project and user:
-            names = {role_id: name for name, role_id in self.role_ids.items()}
-            assignments = self.identity.role_assignments(user_id=user.id, scope_project_id=project.id)
-            facts["assigned_roles"] = frozenset(names.get(assignment.role["id"], "") for assignment in assignments)
+        if self.project_id and self.user_id:
             facts.update(self._read_own())
         self.found = Found(**facts)
         return self.found
@@ -196,54 +171,17 @@ class Adapter:
             self.credential_id = credential.id
             facts["credential_id"] = credential.id
             facts["credential_roles"] = frozenset(role["name"] for role in credential.roles)
-            facts["credential_works"] = self._credential_works(credential.id)
+            login = {"application_credential_id": credential.id, "application_credential_secret": self.secret}
+            facts["credential_works"] = self.accepts("ApplicationCredential", **login)
         return facts
-
-    def _credential_works(self, credential_id: str) -> bool:
-        from keystoneauth1 import exceptions
-        from keystoneauth1.identity import v3
-
-        login = v3.ApplicationCredential(
-            auth_url=self.connection.config.get_auth_args()["auth_url"],
-            application_credential_id=credential_id,
-            application_credential_secret=self.secret,
-        )
-        try:
-            login.get_token(self.connection.session)
-        except (exceptions.Unauthorized, exceptions.NotFound):
-            return False
-        return True
-
-    def take(self, step: Step) -> None:
-        """Take one step of the plan."""
-        getattr(self, step.action)(step)
-
-    def create_project(self, step: Step) -> None:
-        """Create the project."""
-        self.project_id = self.identity.create_project(name=step.name, domain_id=self.domain_id).id
-
-    def create_role(self, step: Step) -> None:
-        """Create a role."""
-        self.role_ids[step.name] = self.identity.create_role(name=step.name).id
-
-    def create_user(self, step: Step) -> None:
-        """Create the user."""
-        user = self.identity.create_user(
-            name=step.name, password=self.password, domain_id=self.domain_id, default_project_id=self.project_id
-        )
-        self.user_id = user.id
 
     def repair_user(self, step: Step) -> None:
         """Let the user in with the password that is known here."""
-        self.identity.update_user(self.user_id, password=self.password, is_enabled=True)
+        super().repair_user(step)
         # What belongs to the user can only be seen now.
         for follow in make_plan(Found(**{**vars(self.found), **self._read_own()}), self.wanted):
             if follow.action.endswith(("_keypair", "_credential")):
                 self.take(follow)
-
-    def assign_role(self, step: Step) -> None:
-        """Give the user a role in the project."""
-        self.identity.assign_project_role_to_user(self.project_id, self.user_id, self.role_ids[step.name])
 
     def set_quotas(self, step: Step) -> None:
         """Set what differs from what is wanted."""
@@ -312,14 +250,7 @@ class CloudTenant(OpenStackModule):
                     adapter.take(step)
         except CloudTenantError as exc:
             self.fail_json(msg=str(exc))
-        lines = {side: "".join(f"{s.action} {s.name}: {getattr(s, side)}\n" for s in steps) for side in ("before", "after")}
-        self.exit_json(
-            changed=bool(steps),
-            project_id=adapter.project_id,
-            credential_id=adapter.credential_id,
-            steps=[f"{step.action} {step.name}" for step in steps],
-            diff=lines,
-        )
+        self.exit_json(**tell(steps), project_id=adapter.project_id or "", credential_id=adapter.credential_id)
 
 
 def main() -> None:

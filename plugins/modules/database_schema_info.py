@@ -28,20 +28,12 @@ options:
         description: Folder with the revision files; folders below it count.
         type: path
         required: true
-  login_unix_socket:
-    description: Socket of the database server.
-    type: path
-    default: /run/mysqld/mysqld.sock
-  login_user:
-    description: A user who may read the databases.
-    type: str
-    default: root
 attributes:
   check_mode:
     support: full
     description: The module reads only.
-requirements:
-  - PyMySQL
+extends_documentation_fragment:
+  - kos.labs.mariadb
 """
 
 EXAMPLES = r"""
@@ -73,18 +65,11 @@ revisions:
   sample: {nova_api: [b30f573d3377], nova: []}
 """
 
-import traceback
 import typing as t
 
-from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kos.labs.plugins.module_utils.alembic_tree import TreeError, is_newest, read_tree
-
-try:
-    import pymysql
-
-    PYMYSQL_ERROR = None
-except ImportError:
-    PYMYSQL_ERROR = traceback.format_exc()
+from ansible_collections.kos.labs.plugins.module_utils.mariadb import ARGUMENTS, connect, pymysql
 
 UNKNOWN_DATABASE = 1049
 NO_SUCH_TABLE = 1146
@@ -107,24 +92,20 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "databases": {"type": "list", "elements": "dict", "required": True, "options": database},
-            "login_unix_socket": {"type": "path", "default": "/run/mysqld/mysqld.sock"},
-            "login_user": {"type": "str", "default": "root"},
+            **ARGUMENTS,
         },
         supports_check_mode=True,
     )
-    if PYMYSQL_ERROR:
-        module.fail_json(msg=missing_required_lib("PyMySQL"), exception=PYMYSQL_ERROR)
     wanted = module.params["databases"]
     try:
         trees = {path: read_tree(path) for path in sorted({entry["versions"] for entry in wanted})}
-        connection = pymysql.connect(unix_socket=module.params["login_unix_socket"], user=module.params["login_user"])
-        with connection.cursor() as cursor:
-            revisions = {entry["name"]: read_revisions(cursor, entry["name"]) for entry in wanted}
-        connection.close()
     except TreeError as exc:
         module.fail_json(msg=str(exc))
-    except pymysql.err.MySQLError as exc:
-        module.fail_json(msg=f"the database server at {module.params['login_unix_socket']} refuses to answer, see that it runs: {exc}")
+    with connect(module) as connection, connection.cursor() as cursor:
+        try:
+            revisions = {entry["name"]: read_revisions(cursor, entry["name"]) for entry in wanted}
+        except pymysql.MySQLError as exc:
+            module.fail_json(msg=f"MariaDB refuses to show a database, see its log: {exc}")
     outdated = [entry["name"] for entry in wanted if not is_newest(trees[entry["versions"]], revisions[entry["name"]])]
     module.exit_json(changed=False, outdated=outdated, revisions=revisions)
 

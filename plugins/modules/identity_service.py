@@ -106,109 +106,42 @@ steps:
 
 import typing as t
 
-from ansible_collections.kos.labs.plugins.module_utils.identity_service import (
-    Endpoint,
-    Found,
-    IdentityServiceError,
-    Step,
-    Wanted,
-    make_plan,
-)
+from ansible_collections.kos.labs.plugins.module_utils.identity_account import Account, Step, tell
+from ansible_collections.kos.labs.plugins.module_utils.identity_service import Endpoint, Found, IdentityServiceError, Wanted, make_plan
 from ansible_collections.openstack.cloud.plugins.module_utils.openstack import OpenStackModule
 
 
-class Adapter:
-    """Reads Keystone and takes the steps of a plan. Ids of what it creates are there for the steps that follow."""
+class Adapter(Account):
+    """Reads Keystone and takes the steps of a plan."""
 
-    def __init__(self, *, connection: t.Any, wanted: Wanted, domain_id: str, password: str) -> None:
-        self.connection = connection
-        self.identity = connection.identity
+    def __init__(self, *, wanted: Wanted, **account: t.Any) -> None:
+        super().__init__(wanted=wanted, **account)
         self.wanted = wanted
-        self.domain_id = domain_id
-        self.password = password
-        self.project_id: str | None = None
-        self.user_id: str | None = None
         self.service_id: str | None = None
-        self.role_ids: dict[str, str] = {}
         self.endpoints: dict[str, Endpoint] = {}
 
     def read(self) -> Found:
         """Return what Keystone knows of the service."""
         wanted = self.wanted
-        project = next(iter(self.identity.projects(name=wanted.project, domain_id=self.domain_id)), None)
-        user = next(iter(self.identity.users(name=wanted.user, domain_id=self.domain_id)), None)
         services = list(self.identity.services(type=wanted.type))
         if len(services) > 1:
             raise IdentityServiceError(f"the cloud has {len(services)} services of type {wanted.type}: remove all but one of them")
         service = services[0] if services else None
-        self.project_id = project.id if project else None
-        self.user_id = user.id if user else None
         self.service_id = service.id if service else None
-        self.role_ids = {role.name: role.id for role in self.identity.roles() if role.name in wanted.roles}
-        assigned: frozenset[str] = frozenset()
-        if project and user:
-            names = {role_id: name for name, role_id in self.role_ids.items()}
-            assignments = self.identity.role_assignments(user_id=user.id, scope_project_id=project.id)
-            assigned = frozenset(names.get(assignment.role["id"], "") for assignment in assignments)
         if service:
             for endpoint in self.identity.endpoints(service_id=service.id, region_id=wanted.region):
                 self.endpoints[endpoint.interface] = Endpoint(endpoint.id, endpoint.url)
+        account = self.read_account()
+        login = {"user_id": self.user_id, "password": self.password, "unscoped": True}
         return Found(
-            project_id=self.project_id,
-            role_ids=self.role_ids,
-            user_id=self.user_id,
-            user_enabled=user.is_enabled if user else True,
-            password_works=self._password_works() if user else False,
-            assigned_roles=assigned,
+            **account,
+            user_can_log_in=bool(self.user_id) and self.user_enabled and self.accepts("Password", **login),
             region_exists=any(region.id == wanted.region for region in self.identity.regions()),
             service_id=self.service_id,
             service_name=service.name or "" if service else "",
             service_description=service.description or "" if service else "",
             endpoints=self.endpoints,
         )
-
-    def _password_works(self) -> bool:
-        from keystoneauth1 import exceptions
-        from keystoneauth1.identity import v3
-
-        login = v3.Password(
-            auth_url=self.connection.config.get_auth_args()["auth_url"],
-            user_id=self.user_id,
-            password=self.password,
-            unscoped=True,
-        )
-        try:
-            login.get_token(self.connection.session)
-        except exceptions.Unauthorized:
-            return False
-        return True
-
-    def take(self, step: Step) -> None:
-        """Take one step of the plan."""
-        getattr(self, step.action)(step)
-
-    def create_project(self, step: Step) -> None:
-        """Create the project of the services."""
-        self.project_id = self.identity.create_project(name=step.name, domain_id=self.domain_id).id
-
-    def create_role(self, step: Step) -> None:
-        """Create a role."""
-        self.role_ids[step.name] = self.identity.create_role(name=step.name).id
-
-    def create_user(self, step: Step) -> None:
-        """Create the user of the service."""
-        user = self.identity.create_user(
-            name=step.name, domain_id=self.domain_id, password=self.password, default_project_id=self.project_id
-        )
-        self.user_id = user.id
-
-    def repair_user(self, step: Step) -> None:
-        """Enable the user and set its password."""
-        self.identity.update_user(self.user_id, password=self.password, is_enabled=True)
-
-    def assign_role(self, step: Step) -> None:
-        """Give the user a role in the project."""
-        self.identity.assign_project_role_to_user(self.project_id, self.user_id, self.role_ids[step.name])
 
     def create_region(self, step: Step) -> None:
         """Create the region."""
@@ -273,11 +206,7 @@ class IdentityServiceModule(OpenStackModule):
         if not self.check_mode:
             for step in steps:
                 adapter.take(step)
-        diff = {
-            side: "".join(f"{step.action} {step.name}: {getattr(step, side) or 'absent'}\n" for step in steps)
-            for side in ("before", "after")
-        }
-        self.exit_json(changed=bool(steps), steps=[f"{step.action} {step.name}" for step in steps], diff=diff)
+        self.exit_json(**tell(steps))
 
 
 def main() -> None:

@@ -13,7 +13,6 @@ author: The kos.labs authors (@kos-labs)
 description:
   - Makes sure of databases, of an account and of all its rights in them, in one call.
   - It drops nothing and takes no right away.
-  - Logs in through the socket of the server as the user that the module runs as, which the server of Debian lets in if that is root.
 options:
   databases:
     description: Names of the databases.
@@ -32,10 +31,6 @@ options:
     description: Its password. It is compared, and set if it differs.
     type: str
     required: true
-  socket:
-    description: The socket of the server.
-    type: path
-    default: /run/mysqld/mysqld.sock
 attributes:
   check_mode:
     support: full
@@ -43,8 +38,8 @@ attributes:
   diff_mode:
     support: full
     description: Says what each statement does. The password is not part of it.
-requirements:
-  - PyMySQL
+extends_documentation_fragment:
+  - kos.labs.mariadb
 """
 
 EXAMPLES = r"""
@@ -64,22 +59,15 @@ done:
   sample: [create database nova]
 """
 
-import traceback
 import typing as t
 
-from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.kos.labs.plugins.module_utils.mariadb import ARGUMENTS, connect, pymysql
 from ansible_collections.kos.labs.plugins.module_utils.mariadb_access import (
     Found,
     granted_databases,
     make_plan,
 )
-
-try:
-    import pymysql
-except ImportError:
-    PYMYSQL_ERROR: str | None = traceback.format_exc()
-else:
-    PYMYSQL_ERROR = None
 
 
 def read(cursor: t.Any, *, user: str, host: str, password: str) -> Found:
@@ -103,18 +91,12 @@ def main() -> None:
             "user": {"type": "str", "required": True},
             "host": {"type": "str", "default": "%"},
             "password": {"type": "str", "required": True, "no_log": True},
-            "socket": {"type": "path", "default": "/run/mysqld/mysqld.sock"},
+            **ARGUMENTS,
         },
         supports_check_mode=True,
     )
-    if PYMYSQL_ERROR is not None:
-        module.fail_json(msg=missing_required_lib("PyMySQL"), exception=PYMYSQL_ERROR)
     params = module.params
-    try:
-        connection = pymysql.connect(unix_socket=params["socket"], autocommit=True, charset="utf8mb4")
-    except pymysql.MySQLError as error:
-        module.fail_json(msg=f"cannot log in through {params['socket']}: start MariaDB and run this as root ({error})")
-    with connection, connection.cursor() as cursor:
+    with connect(module, autocommit=True) as connection, connection.cursor() as cursor:
         try:
             found = read(cursor, user=params["user"], host=params["host"], password=params["password"])
             statements = make_plan(

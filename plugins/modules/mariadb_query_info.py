@@ -12,7 +12,6 @@ version_added: 0.1.0
 author: The kos.labs authors (@kos-labs)
 description:
   - Runs one query in a transaction that can read only, and returns its rows.
-  - Logs in through the socket of the server as the user that the module runs as, which the server of Debian lets in if that is root.
 options:
   query:
     description: The query, with V(%s) for each of O(parameters).
@@ -23,16 +22,12 @@ options:
     type: list
     elements: raw
     default: []
-  socket:
-    description: The socket of the server.
-    type: path
-    default: /run/mysqld/mysqld.sock
 attributes:
   check_mode:
     support: full
     description: The module reads only.
-requirements:
-  - PyMySQL
+extends_documentation_fragment:
+  - kos.labs.mariadb
 """
 
 EXAMPLES = r"""
@@ -51,17 +46,10 @@ rows:
   sample: [{host: compute1, mapped: 1}]
 """
 
-import traceback
 import typing as t
 
-from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-
-try:
-    import pymysql
-except ImportError:
-    PYMYSQL_ERROR: str | None = traceback.format_exc()
-else:
-    PYMYSQL_ERROR = None
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.kos.labs.plugins.module_utils.mariadb import ARGUMENTS, connect, pymysql
 
 
 def plain(value: t.Any) -> t.Any:
@@ -77,21 +65,18 @@ def main() -> None:
         argument_spec={
             "query": {"type": "str", "required": True},
             "parameters": {"type": "list", "elements": "raw", "default": []},
-            "socket": {"type": "path", "default": "/run/mysqld/mysqld.sock"},
+            **ARGUMENTS,
         },
         supports_check_mode=True,
     )
-    if PYMYSQL_ERROR is not None:
-        module.fail_json(msg=missing_required_lib("PyMySQL"), exception=PYMYSQL_ERROR)
     params = module.params
-    try:
-        connection = pymysql.connect(unix_socket=params["socket"], charset="utf8mb4")
-        with connection, connection.cursor(pymysql.cursors.DictCursor) as cursor:
+    with connect(module, cursorclass=pymysql.cursors.DictCursor) as connection, connection.cursor() as cursor:
+        try:
             cursor.execute("START TRANSACTION READ ONLY")
             cursor.execute(params["query"], params["parameters"] or None)
             rows = [{name: plain(value) for name, value in row.items()} for row in cursor.fetchall()]
-    except pymysql.MySQLError as error:
-        module.fail_json(msg=f"cannot read through {params['socket']}: {error}")
+        except pymysql.MySQLError as error:
+            module.fail_json(msg=f"MariaDB refuses the query: {error}")
     module.exit_json(changed=False, rows=rows)
 
 

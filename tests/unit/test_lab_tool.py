@@ -7,6 +7,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -323,6 +324,25 @@ def test_counts_of_pytest_are_read(tmp_path):
     junit.write_text('<testsuites><testsuite tests="9" failures="1" errors="1" skipped="2"/></testsuites>', encoding="ascii")
     assert rings._counts(junit) == ((5, 2), "2 skipped")
     assert rings._counts(tmp_path / "none.xml") == (None, "")
+
+
+@pytest.mark.parametrize(("argv", "chosen"), [([], ["1", "2", "3"]), (["3", "1"], ["1", "3"]), (["full"], ["full"])])
+def test_rings_are_chosen_by_name(argv, chosen):
+    assert rings.chosen(rings._parse(argv)) == chosen
+
+
+def test_an_unknown_ring_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        rings._parse(["4"])
+    assert "there is no ring 4; there are 1, 2, 3, full" in capsys.readouterr().err
+
+
+def test_tools_test_runs_on_the_python_that_is_there(root):
+    """tools/test is started by the machine's own Python, not by that of .venv."""
+    program = shutil.which("python3", path="/usr/bin:/usr/local/bin") or sys.executable
+    code = "import sys; sys.path.insert(0, 'tools'); from kos import rings; print(rings.chosen(rings._parse([])))"
+    done = subprocess.run([program, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "['1', '2', '3']"
 
 
 def test_a_step_that_hangs_is_ended(root, tmp_path):

@@ -58,8 +58,8 @@ def main(argv: t.Sequence[str]) -> int:
     """Run the command; return 0 when nothing failed."""
     paths = Paths.of()
     options = _parse(argv)
-    chosen = [name for name in RINGS if name in (options.rings or DEFAULT)]
-    if chosen != ["1"]:
+    names = chosen(options)
+    if names != ["1"]:
         host.check(host.probe(paths.root, paths.cache), lab.needs("sandbox", again=False))
     for number in (signal.SIGTERM, signal.SIGHUP):
         # A run that is told to end still takes its sandboxes away.
@@ -68,12 +68,17 @@ def main(argv: t.Sequence[str]) -> int:
     host.install(lab.COMMANDS)
     verdicts: list[Verdict] = []
     with tempfile.TemporaryDirectory(prefix="kos-test-") as scratch:
-        for name in chosen:
+        for name in names:
             say(f"\n=== ring {name}")
             verdicts += RINGS[name](paths, pathlib.Path(scratch), options)
-    verdicts += not_run(chosen)
+    verdicts += not_run(names)
     say("\n" + report(verdicts))
     return int(any(verdict.failed for verdict in verdicts))
+
+
+def chosen(options: argparse.Namespace) -> list[str]:
+    """Return the rings to run, in their order."""
+    return [name for name in RINGS if name in (options.rings or DEFAULT)]
 
 
 def _interrupt(*_: object) -> t.NoReturn:
@@ -198,10 +203,10 @@ def in_order_of_stages(root: pathlib.Path, names: t.Collection[str]) -> list[str
     return sorted(place, key=lambda name: (place[name], name))
 
 
-def not_run(chosen: t.Collection[str]) -> list[Verdict]:
+def not_run(names: t.Collection[str]) -> list[Verdict]:
     """Name what no step covers on this machine, and why."""
-    left_out = [Verdict(ring, "all of it", "not run", note="not asked for") for ring in RINGS if ring not in chosen]
-    if not set(RINGS) - {"1"} & set(chosen):
+    left_out = [Verdict(ring, "all of it", "not run", note="not asked for") for ring in RINGS if ring not in names]
+    if set(names) == {"1"}:
         return left_out
     gaps = [("instances on KVM", "this machine has none" if not os.access("/sys/module/kvm", os.F_OK) else "no scenario uses it yet")]
     if not os.path.exists("/sys/fs/cgroup/cgroup.controllers"):
@@ -381,13 +386,20 @@ def _with_imports(playbook: pathlib.Path) -> str:
     )
 
 
+def _ring(name: str) -> str:
+    if name not in RINGS:
+        raise argparse.ArgumentTypeError(f"there is no ring {name}; there are {', '.join(RINGS)}")
+    return name
+
+
 def _parse(argv: t.Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="tools/test",
         description="Run the tests, each ring from the second on in a sandbox of its own.",
     )
     known = "; ".join(f"{name}: {(ring.__doc__ or '').rstrip('.')}" for name, ring in RINGS.items())
-    parser.add_argument("rings", metavar="RING", nargs="*", choices=list(RINGS), default=[], help=f"{known} (default: {' '.join(DEFAULT)})")
+    # Not by choices: before Python 3.12 argparse looks for the list of none among them.
+    parser.add_argument("rings", metavar="RING", nargs="*", type=_ring, help=f"{known} (default: {' '.join(DEFAULT)})")
     parser.add_argument("--keep", action="store_true", help="leave the sandboxes in place to look at them")
     parser.add_argument("--keep-going", action="store_true", help="go on after a step that failed")
     parser.add_argument("--scenario", action="append", metavar="ROLE", help="ring 2: only this role (repeatable)")

@@ -28,7 +28,7 @@ ALL = Found(
     project_id="p",
     role_ids={"service": "r1", "admin": "r2"},
     user_id="u",
-    password_works=True,
+    user_can_log_in=True,
     assigned_roles=frozenset({"service", "admin", ""}),
     region_exists=True,
     service_id="s",
@@ -68,8 +68,7 @@ def test_from_nothing():
 @pytest.mark.parametrize(
     ("change", "steps"),
     [
-        ({"password_works": False}, [("repair_user", "glance")]),
-        ({"user_enabled": False}, [("repair_user", "glance")]),
+        ({"user_can_log_in": False}, [("repair_user", "glance")]),
         ({"assigned_roles": frozenset({"admin"})}, [("assign_role", "service")]),
         ({"service_name": "images"}, [("update_service", "image")]),
         ({"endpoints": {"internal": ALL.endpoints["internal"]}}, [("create_endpoint", "public")]),
@@ -119,7 +118,7 @@ class Identity:
 
 def run(identity, password="right", wanted=WANTED):
     adapter = Adapter(connection=types.SimpleNamespace(identity=identity), wanted=wanted, domain_id="default", password=password)
-    adapter._password_works = lambda: identity.known["user"][0].password == password
+    adapter.accepts = lambda login, *, password, **_: identity.known["user"][0].password == password
     steps = make_plan(adapter.read(), wanted)
     for step in steps:
         adapter.take(step)
@@ -138,6 +137,14 @@ def test_new_password_and_address_are_repaired():
     moved = dataclasses.replace(WANTED, urls={**WANTED.urls, "public": "https://cloud"}, description="Images")
     assert [step.action for step in run(identity, "new", moved)] == ["repair_user", "update_service", "update_endpoint"]
     assert run(identity, "new", moved) == []
+
+
+def test_a_disabled_user_is_let_in_again():
+    identity = Identity()
+    run(identity)
+    identity.known["user"][0].is_enabled = False
+    assert [step.action for step in run(identity)] == ["repair_user"]
+    assert run(identity) == []
 
 
 def test_two_services_of_a_type_are_not_guessed_at():

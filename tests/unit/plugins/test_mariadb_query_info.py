@@ -7,6 +7,7 @@ import json
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
+from ansible_collections.kos.labs.plugins.module_utils import mariadb
 from ansible_collections.kos.labs.plugins.modules import mariadb_query_info
 
 
@@ -27,9 +28,9 @@ def test_values_can_be_written_as_json(value, expected):
 
 def test_no_server(monkeypatch, capsys):
     def refuse(**_options):
-        raise mariadb_query_info.pymysql.OperationalError(2003, "no server")
+        raise mariadb.pymysql.OperationalError(2003, "no server")
 
-    monkeypatch.setattr(mariadb_query_info.pymysql, "connect", refuse)
+    monkeypatch.setattr(mariadb.pymysql, "connect", refuse)
     with patch_module_args({"query": "SELECT 1"}), pytest.raises(SystemExit):
         mariadb_query_info.main()
-    assert "cannot read through /run/mysqld/mysqld.sock" in json.loads(capsys.readouterr().out)["msg"]
+    assert "cannot log in through /run/mysqld/mysqld.sock" in json.loads(capsys.readouterr().out)["msg"]
