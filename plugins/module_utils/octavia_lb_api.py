@@ -77,17 +77,17 @@ class Service:
         """Read something that is there."""
         return _answer("GET", url, self.send("GET", url, **kwargs))
 
-    def list_all(self, url: str, key: str, *, client: Client | None = None, **params: str) -> list[Json]:
+    def list_all(self, url: str, key: str, params: t.Mapping[str, str] | None = None, *, client: Client | None = None) -> list[Json]:
         """Read all pages of a list."""
         found: list[Json] = []
-        asked: Json = {**params, "limit": _PAGE}
+        asked: Json = {**(params or {}), "limit": _PAGE}
         while True:
             page = self.get(url, client=client, params=asked)
             found += page.get(key) or []
             following = [link["href"] for link in page.get(f"{key}_links") or () if link.get("rel") == "next"]
             if not following or not page.get(key):
                 return found
-            asked = {**params, **dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(following[0]).query))}
+            asked = {**asked, **dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(following[0]).query))}
 
     def write(self, method: str, url: str, balancer_id: str, **kwargs: t.Any) -> Json:
         """Change something; as long as the load balancer is busy with what somebody else asked for, wait and try again."""
@@ -149,7 +149,7 @@ class Service:
     def find(self, name: str) -> Json | None:
         """Return the load balancer of this name, without what is in it."""
         mine = {"project_id": self.project_id} if self.project_id else {}
-        found = self.list_all("/lbaas/loadbalancers", "loadbalancers", name=name, **mine)
+        found = self.list_all("/lbaas/loadbalancers", "loadbalancers", {"name": name, **mine})
         if len(found) > 1:
             raise OctaviaError(f"{len(found)} load balancers are called {name}: {', '.join(sorted(one['id'] for one in found))}")
         return found[0] if found else None
@@ -159,9 +159,9 @@ class Service:
 
         Members that are known already are given by the id of their pool.
         """
-        number = balancer["id"]
-        listeners = self.list_all("/lbaas/listeners", "listeners", loadbalancer_id=number) if balancer.get("listeners") else []
-        pools = self.list_all("/lbaas/pools", "pools", loadbalancer_id=number) if balancer.get("pools") else []
+        where = {"loadbalancer_id": balancer["id"]}
+        listeners = self.list_all("/lbaas/listeners", "listeners", where) if balancer.get("listeners") else []
+        pools = self.list_all("/lbaas/pools", "pools", where) if balancer.get("pools") else []
         project = {"project_id": balancer["project_id"]} if balancer.get("project_id") else {}
         monitor_ids = [pool["healthmonitor_id"] for pool in pools if pool.get("healthmonitor_id")]
         monitors = {one["id"]: one for one in self._some("health_monitor", "healthmonitors", monitor_ids, project)}
@@ -185,7 +185,7 @@ class Service:
             return []
         if len(ids) == 1:
             return [self.get(f"{_COLLECTIONS[kind]}/{ids[0]}")[KINDS[kind].body]]
-        return self.list_all(_COLLECTIONS[kind], plural, **project)
+        return self.list_all(_COLLECTIONS[kind], plural, project)
 
     # --- Names ------------------------------------------------------------------------------------------------------------------------
 
@@ -205,9 +205,9 @@ class Service:
                 return name
             if (what, name) not in known:
                 if what == "flavors":
-                    found = self.list_all("/lbaas/flavors", what, name=name)
+                    found = self.list_all("/lbaas/flavors", what, {"name": name})
                 else:
-                    found = self.list_all(f"/{what}", what.replace("-", "_").replace("qos/", ""), client=self.neutron(), name=name)
+                    found = self.list_all(f"/{what}", what.replace("-", "_").replace("qos/", ""), {"name": name}, client=self.neutron())
                 if len(found) != 1:
                     raise OctaviaError(f"{len(found) or 'no'} {what.split('/')[-1]} are called {name}; give an id")
                 known[what, name] = found[0]["id"]
@@ -251,7 +251,7 @@ class Service:
         found: dict[str, FloatingIP] = {}
 
         def add(**params: str) -> None:
-            for one in self.list_all("/floatingips", "floatingips", client=client, **params):
+            for one in self.list_all("/floatingips", "floatingips", params, client=client):
                 found[one["id"]] = FloatingIP(
                     id=one["id"],
                     address=one["floating_ip_address"],
