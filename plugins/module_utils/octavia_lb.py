@@ -426,10 +426,8 @@ def _from_api(name: str, item: Values, pools: t.Mapping[str, str], key: str) -> 
     return Part(name, key, values, id=item["id"], children=children, status=item.get("provisioning_status") or "")
 
 
-def to_dict(part: Part | None) -> dict[str, t.Any]:
+def to_dict(part: Part) -> dict[str, t.Any]:
     """Return a part with all that is in it, as options and ids."""
-    if part is None:
-        return {}
     shown = {"id": part.id, **{option: _plain(value) for option, value in part.values.items()}}
     for option in KINDS[part.kind].children:
         parts = [to_dict(child) for child in part.of(option)]

@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 import json
 import pathlib
+import re
 import sys
 import typing as t
 
@@ -205,6 +206,28 @@ def test_bad_input_is_refused_in_a_sentence(wanted: Options, text: str) -> None:
     assert "\n" not in str(refused.value)
 
 
+GOOD = [
+    rule(type="FILE_TYPE", value="jpg"),
+    rule(type="FILE_TYPE", compare_type="REGEX", value="jpe?g"),
+    rule(type="SSL_DN_FIELD", key="CN", value=""),
+    pool(protocol="UDP", health_monitor={**MONITOR, "type": "UDP-CONNECT"}),
+    pool(protocol="SCTP", session_persistence={"type": "SOURCE_IP", "persistence_timeout": 5}),
+    pool(session_persistence={"type": "APP_COOKIE", "cookie_name": "x"}),
+    pool(session_persistence={"type": None, "cookie_name": None}),
+    pool(health_monitor={"type": None}),
+    monitor(http_version=1.1, domain_name="a.example", expected_codes="200, 202"),
+    {"name": "lb", "listeners": [{"name": n, "protocol": n, "protocol_port": 53} for n in ("TCP", "UDP", "SCTP")]},
+    listener(description="", allowed_cidrs=[], tags=[], insert_headers={}, default_pool=""),
+]
+
+
+@pytest.mark.parametrize("wanted", GOOD)
+def test_good_input(wanted: Options) -> None:
+    cloud = Octavia()
+    run(cloud, {**wanted, "vip_subnet": SUBNET})
+    assert steps(cloud, {**wanted, "vip_subnet": SUBNET}) == []
+
+
 @pytest.mark.parametrize(
     ("wanted", "text"),
     [
@@ -321,6 +344,25 @@ def test_a_listener_that_is_made_anew_makes_room_first(cloud: Octavia) -> None:
     assert steps(cloud, wanted, recreate="when_needed") == ["delete listener http", "create listener http"]
     wanted["listeners"][0].update(name="renamed")
     assert steps(cloud, wanted) == ["update listener renamed"]
+
+
+def test_a_listener_that_is_made_anew_inherits_only_what_fits(cloud: Octavia) -> None:
+    assert run(cloud, {"name": "lb", "listeners": [{"name": "http", "protocol": "HTTP", "protocol_port": 80, "connection_limit": 9}]})
+    udp = {"name": "http", "protocol": "UDP", "protocol_port": 80, "l7policies": []}
+    run(cloud, {"name": "lb", "listeners": [udp]}, recreate="when_needed")
+    assert [(one["connection_limit"], one["default_pool_id"]) for one in cloud.items["listener"].values()] == [(9, None)]
+    mixed = {"name": "lb", "listeners": [{**udp, "default_pool": "web"}], "pools": [{"name": "web", "protocol": "TCP"}]}
+    with pytest.raises(OctaviaError, match="listener http: a pool with TCP, web, does not go with the protocol UDP"):
+        run(cloud, mixed, recreate="when_needed")
+
+
+def test_an_octavia_that_is_older_shows_less() -> None:
+    cloud = Octavia()
+    run(cloud, tree())
+    shown = cloud.full(next(iter(cloud.items["loadbalancer"].values())))
+    for listener_ in shown["listeners"]:
+        del listener_["hsts_max_age"]
+    assert "hsts_max_age" not in from_api(shown).of("listeners")[0].values
 
 
 def test_policies_keep_their_order(cloud: Octavia) -> None:
@@ -780,6 +822,17 @@ def test_examples_do_what_they_say(play: t.Callable[..., Options]) -> None:
     assert sorted(one["name"] for one in results[1]["load_balancer"]["listeners"]) == ["figures", "http"]
     assert [len(one["members"]) for one in results[2]["load_balancer"]["pools"]] == [3, 1]
     assert results[3]["load_balancer"] == {}
+
+
+def test_the_guide_does_what_it_says(play: t.Callable[..., Options], root: pathlib.Path) -> None:
+    cloud = Octavia()
+    guide = (root / "docs/modules/octavia_lb.md").read_text(encoding="utf-8")
+    blocks = [yaml.safe_load(block)[0]["kos.labs.octavia_lb"] for block in re.findall(r"```yaml\n(.*?)```", guide, re.DOTALL)]
+    assert len(blocks) == 4
+    for arguments in blocks:
+        done = play(cloud, arguments)
+        assert done["changed"], done
+        assert not play(cloud, arguments)["changed"]
 
 
 def documented(options: Options) -> Options:
