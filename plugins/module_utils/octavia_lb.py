@@ -326,6 +326,8 @@ class Part:
     status: str = ""
     # The options that somebody asked for; the other values are as they were found.
     declared: frozenset[str] = frozenset()
+    # A member's address as the API spells it: by that, and no other spelling, it knows a member again.
+    spelling: str = ""
 
     @property
     def title(self) -> str:
@@ -423,7 +425,15 @@ def _from_api(name: str, item: Values, pools: t.Mapping[str, str], key: str) -> 
         children[option] = tuple(parts)
     if name in ("member", "rule"):
         key = _key(name, values)
-    return Part(name, key, values, id=item["id"], children=children, status=item.get("provisioning_status") or "")
+    return Part(
+        name,
+        key,
+        values,
+        id=item["id"],
+        children=children,
+        status=item.get("provisioning_status") or "",
+        spelling=item.get("address") or "",
+    )
 
 
 def to_dict(part: Part) -> dict[str, t.Any]:
@@ -682,7 +692,7 @@ def _merge(want: Part, have: Part | None, purge: Purge) -> Part:
         # Octavia forgets the old target by itself.
         stale = [option for option in (*_TARGETS.values(), "redirect_http_code") if option and option not in want.values]
         values.update({option: None if option == "redirect_http_code" else "" for option in stale if option in values})
-    after = dataclasses.replace(want, values=values, id=have.id, children=children, status=have.status)
+    after = dataclasses.replace(want, values=values, id=have.id, children=children, status=have.status, spelling=have.spelling)
     if want.kind != "load_balancer" and _fixed(after, have):
         # It will be made anew, and not all of the old one goes with what changes.
         carried = {attribute.option for attribute in KINDS[want.kind].attributes if attribute.carry} | want.declared
@@ -891,7 +901,7 @@ def _api(part: Part, options: t.Collection[str] | None = None, *, new: bool) -> 
         if option not in part.values or (options is not None and option not in options):
             continue
         value = part.values[option]
-        if value in ("", (), {}, None):
+        if value in ("", (), {}, None) and (part.kind, option) != ("rule", "value"):
             if new:
                 continue
             value = [] if isinstance(value, tuple) and option != "allowed_cidrs" else "" if option in ("name", "description") else None
@@ -1128,7 +1138,7 @@ class _Differ:
             return _api(part, new=True)
         # What is left out of a member falls back to a default, and its subnet is not to be touched.
         body = _api(part, [option for option in part.values if option != "subnet"], new=False)
-        return {**body, "address": there.values["address"]}
+        return {**body, "address": there.spelling}
 
     @staticmethod
     def _member(part: Part) -> str:

@@ -508,6 +508,7 @@ class Octavia:
 
     def mind_rule(self, item: Item, body: Item, new: bool) -> None:
         refuse_if(item["type"] in ("HEADER", "COOKIE") and not item["key"], 400, "key is missing")
+        refuse_if(item["value"] is None, 400, "value is missing")
 
     def batch(self, pool: Item, members: list[Item], *, additive: bool) -> None:
         there = {(member["address"], member["protocol_port"]): member for member in self.of("member", "pool_id", pool["id"])}

@@ -300,6 +300,18 @@ def test_members_of_a_pool_change_in_one_request(cloud: Octavia) -> None:
     assert len(cloud.items["member"]) == 3
 
 
+def test_an_address_keeps_its_spelling(cloud: Octavia) -> None:
+    cloud.add("member", {"address": "FD00:0::7", "protocol_port": 80}, next(iter(cloud.items["pool"])))
+    number = list(cloud.items["member"])[-1]
+    wanted = {
+        "name": "lb",
+        "pools": [{"name": "web", "protocol": "HTTP", "members": [{"address": "fd00::7", "protocol_port": 80, "weight": 9}]}],
+    }
+    run(cloud, wanted, purge={"members": False})
+    assert [cloud.items["member"][number][key] for key in ("address", "weight")] == ["FD00:0::7", 9]
+    assert list(cloud.items["member"])[-1] == number
+
+
 def test_what_is_left_out_stays_and_what_is_empty_goes(cloud: Octavia) -> None:
     assert steps(cloud, {"name": "lb"}) == []
     assert steps(cloud, {"name": "lb", "pools": [{"name": "web", "protocol": "HTTP"}]}) == []
