@@ -23,6 +23,7 @@ __all__ = [
     "Purge",
     "Ref",
     "Step",
+    "endpoint",
     "from_api",
     "make_plan",
     "merge",
@@ -339,13 +340,14 @@ class Part:
         return self.children.get(option) or ()
 
 
-def _endpoint(address: str, port: t.Any) -> str:
+def endpoint(address: str, port: t.Any) -> str:
+    """Return address and port as one word."""
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 def _key(kind: str, values: Values) -> str:
     if kind == "member":
-        return _endpoint(values["address"], values["protocol_port"])
+        return endpoint(values["address"], values["protocol_port"])
     if kind == "health_monitor":
         return ""
     if kind == "rule":
@@ -1062,9 +1064,10 @@ class _Differ:
         if not options:
             return []
         if new.kind == "l7policy" and {"action", *filter(None, _TARGETS.values()), "redirect_http_code"} & set(options):
-            # The target counts only together with the action.
+            # Octavia forgets what does not come together with the action.
             target = _TARGETS[new.values["action"]]
-            sent = {option for option in (*options, "action", target) if option and new.values.get(option) not in ("", None)}
+            known = (*options, "action", target, "redirect_http_code")
+            sent = {option for option in known if option and new.values.get(option) not in ("", None)}
         else:
             sent = set(options)
         return [

@@ -20,6 +20,7 @@ from ansible_collections.kos.labs.plugins.module_utils.octavia_lb import (
     Purge,
     Ref,
     Step,
+    endpoint,
     from_api,
     make_plan,
     parse,
@@ -70,8 +71,15 @@ class Service:
 
     def send(self, method: str, url: str, *, client: Client | None = None, **kwargs: t.Any) -> t.Any:
         """Send one request and count it."""
+        from keystoneauth1.exceptions import ClientException
+
         self.calls += 1
-        return (client or self.load_balancer).request(url, method, raise_exc=False, **kwargs)
+        # A connection that breaks says nothing about what became of the request: only what may be done twice is tried again.
+        retries = 0 if method == "POST" else 3
+        try:
+            return (client or self.load_balancer).request(url, method, raise_exc=False, connect_retries=retries, **kwargs)
+        except ClientException as exc:
+            raise OctaviaError(f"{method} {url} failed: {exc}") from exc
 
     def get(self, url: str, **kwargs: t.Any) -> Json:
         """Read something that is there."""
@@ -277,7 +285,7 @@ def _mark(name: str) -> str:
 
 
 def _pauses() -> t.Iterator[float]:
-    pause = 0.25
+    pause = 0.5
     while True:
         yield pause
         pause = min(pause * 1.5, 3.0)
@@ -304,7 +312,8 @@ def _answer(method: str, url: str, response: t.Any) -> Json:
 
 
 def _status_lines(title: str, part: t.Mapping[str, t.Any]) -> t.Iterator[str]:
-    name = part.get("name") or (f"{part['address']}:{part['protocol_port']}" if part.get("address") else part.get("id", ""))
+    place = endpoint(part["address"], part["protocol_port"]) if part.get("address") else part.get("id", "")
+    name = part.get("name") or place
     yield f"{title} {name}: {part.get('provisioning_status')}, {part.get('operating_status')}"
     for key, word in (("listeners", "listener"), ("pools", "pool"), ("members", "member")):
         for child in part.get(key) or ():

@@ -500,6 +500,8 @@ class Octavia:
             if other != target:
                 item[other] = None
         if target in ("redirect_url", "redirect_prefix"):
+            if changed and "redirect_http_code" not in body:
+                item["redirect_http_code"] = None
             item["redirect_http_code"] = item["redirect_http_code"] or 302
         else:
             item["redirect_http_code"] = None

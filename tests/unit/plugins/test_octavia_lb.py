@@ -17,6 +17,7 @@ from ansible_collections.kos.labs.plugins.module_utils import octavia_lb as plan
 from ansible_collections.kos.labs.plugins.module_utils.octavia_lb import KINDS, FloatingIP, OctaviaError, from_api, parse
 from ansible_collections.kos.labs.plugins.module_utils.octavia_lb_api import Result, Service, reconcile
 from ansible_collections.kos.labs.plugins.modules import octavia_lb as module
+from keystoneauth1.exceptions import ConnectFailure
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 from octavia_cloud import Neutron, Octavia, Response
@@ -618,6 +619,27 @@ def test_a_lock_that_stays_ends_in_an_error(monkeypatch: pytest.MonkeyPatch) -> 
     cloud.break_next, cloud.slow = True, 2
     with pytest.raises(OctaviaError, match="its status tree cannot be read"):
         run(cloud, {**tree(), "state": "absent"})
+
+
+class Unplugged(Octavia):
+    """Its network is broken for one kind of request."""
+
+    method = ""
+
+    def request(self, url: str, method: str, **options: t.Any) -> Response:
+        assert options["connect_retries"] == (0 if method == "POST" else 3), "a new part must not be made twice"
+        if method == self.method:
+            raise ConnectFailure("reset by peer")
+        return super().request(url, method, **options)
+
+
+def test_a_broken_connection_is_said_in_a_sentence() -> None:
+    cloud = Unplugged()
+    run(cloud, tree())
+    for method in ("GET", "PUT"):
+        cloud.method = method
+        with pytest.raises(OctaviaError, match=f"{method} /lbaas/loadbalancers.* failed: reset by peer"):
+            run(cloud, tree(description="x"))
 
 
 class Vanishing(Octavia):
