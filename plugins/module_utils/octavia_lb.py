@@ -1117,7 +1117,8 @@ class _Differ:
         ]
         if not changed and len(gone) == len(replaced):
             return steps
-        additive = not self.policy.purge.members
+        # Members that stay as they are need not be sent when none goes; then nobody else's new member can be lost, either.
+        additive = len(gone) == len(replaced)
         sent = changed if additive else pairs
         before = {part.key: self._member(part) for part in gone if part not in replaced}
         before.update({there.key: self._member(there) for _part, there in changed if there})

@@ -294,7 +294,10 @@ def test_members_of_a_pool_change_in_one_request(cloud: Octavia) -> None:
         ("10.0.0.2", 5, "two"),
         ("10.0.0.3", 1, ""),
     ]
-    # Members of somebody else's stay, and the ones that do not change are not sent.
+    # Where none goes, only those that change are sent, and members of somebody else's stay.
+    wanted["pools"][0]["members"][0]["weight"] = 6
+    run(cloud, wanted)
+    assert [m["weight"] for m in cloud.bodies[-1]["members"]] == [6]
     only = tree(pools=[{"name": "web", "protocol": "HTTP", "members": [{"address": "10.0.0.9", "protocol_port": 1}]}])
     run(cloud, only, purge={"members": False})
     assert [m["address"] for m in cloud.bodies[-1]["members"]] == ["10.0.0.9"]
