@@ -106,6 +106,9 @@ class Service:
                 break
             self.sleep(pause)
             self.until_active(balancer_id)
+        if method == "DELETE" and response.status_code == 404:
+            # Somebody else was faster, or the answer to the first try was lost.
+            return {}
         return _answer(method, url, response)
 
     # --- Waiting ----------------------------------------------------------------------------------------------------------------------

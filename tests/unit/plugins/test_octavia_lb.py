@@ -616,6 +616,9 @@ def test_a_lock_that_stays_ends_in_an_error(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(Deaf, "answer", page)
     with pytest.raises(OctaviaError, match="refused with 502: <html>no gateway</html>"):
         run(cloud, tree(description="x"))
+    monkeypatch.setattr(Deaf, "answer", Response(500, {"odd": {"x": ""}, "more": 1}))
+    with pytest.raises(OctaviaError, match=r"refused with 500: \{'odd'"):
+        run(cloud, tree(description="x"))
     monkeypatch.setattr(Deaf, "answer", Response(500, ["odd"]))
     with pytest.raises(OctaviaError, match=r"refused with 500: \['odd'\]"):
         run(cloud, tree(description="x"))
@@ -643,6 +646,21 @@ def test_a_broken_connection_is_said_in_a_sentence() -> None:
         cloud.method = method
         with pytest.raises(OctaviaError, match=f"{method} /lbaas/loadbalancers.* failed: reset by peer"):
             run(cloud, tree(description="x"))
+
+
+class Forgetful(Octavia):
+    """Loses its answer to a DELETE, so that the client's second try finds nothing."""
+
+    def request(self, url: str, method: str, **options: t.Any) -> Response:
+        answer = super().request(url, method, **options)
+        return Response(404, {"faultstring": "not found"}) if method == "DELETE" else answer
+
+
+def test_what_has_gone_need_not_go() -> None:
+    cloud = Forgetful()
+    run(cloud, tree())
+    assert steps(cloud, {"name": "lb", "listeners": []}) == ["delete listener http"]
+    assert steps(cloud, {"name": "lb", "state": "absent"}) == ["delete load balancer lb"]
 
 
 class Vanishing(Octavia):
