@@ -1,5 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A cloud with Octavia, named by KOS_OCTAVIA_CLOUD in clouds.yaml; noop_cloud.yaml makes one whose load balancers do nothing."""
+"""A cloud with Octavia, named by KOS_OCTAVIA_CLOUD in clouds.yaml.
+
+Any cloud will do. One whose load balancers do nothing, but whose API, database, queue and worker are real, is made like this:
+
+    export KOS_STATE=/var/tmp/octavia ANSIBLE_INVENTORY=hosts.yaml,/var/tmp/octavia/inventory
+    tools/sandbox up
+    .venv/bin/ansible-playbook tests/real/octavia_lb/noop_cloud.yaml
+    KOS_OCTAVIA_CLOUD=kos-admin OS_CLIENT_CONFIG_FILE=$KOS_STATE/clouds.yaml .venv/bin/pytest -s tests/real/octavia_lb
+"""
 
 from __future__ import annotations
 

@@ -509,6 +509,14 @@ def test_smaller_pools_come_first_where_a_quota_is_tight() -> None:
         run(cloud, {"name": "lb", "pools": pools})
 
 
+def test_a_pool_that_nothing_uses_goes_before_its_successor_comes() -> None:
+    cloud = Octavia(quotas={"pool": 1, "listener": 1})
+    for name, port in (("a", 80), ("b", 81)):
+        wanted = {**listener(name=name, protocol_port=port, default_pool=name), **pool(name=name), "vip_subnet": SUBNET}
+        run(cloud, wanted)
+    assert [one["name"] for kind in ("listener", "pool") for one in cloud.items[kind].values()] == ["b", "b"]
+
+
 # --- States ---------------------------------------------------------------------------------------------------------------------------
 
 
