@@ -862,7 +862,6 @@ def play(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
 
     def run_module(cloud: Octavia, arguments: Options, *, check_mode: bool = False, neutron: Neutron | None = None) -> Options:
         monkeypatch.setattr(module.OctaviaLB, "openstack_cloud_from_module", lambda self: (openstack, Connection(cloud, neutron)))
-        monkeypatch.setattr("time.sleep", lambda seconds: None)
         with patch_module_args({"_ansible_check_mode": check_mode, **arguments}), pytest.raises(SystemExit):
             module.main()
         return t.cast("Options", json.loads(capsys.readouterr().out))
