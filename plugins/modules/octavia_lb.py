@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: octavia_lb
 short_description: A whole load balancer of OpenStack in one task
-version_added: 0.2.0
+version_added: 0.1.0
 author: The kos.labs authors (@kos-labs)
 description:
   - Declares a load balancer of Octavia with all that is in it and with its floating IP. The module reads what is there, and makes, changes
