@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import concurrent.futures
+import contextlib
 import dataclasses
 import datetime
 import ipaddress
@@ -25,6 +26,8 @@ Object = t.Mapping[str, t.Any]
 PASS, FAIL, SKIP = "pass", "fail", "skip"
 _APP_PORT = 8080
 _WORKERS = 6
+# Seconds for which CoreDNS and its clients may give the address that a service of this name had in the last run.
+_KEPT_BY_DNS = 45
 
 
 class ClusterCheckError(Exception):
@@ -491,6 +494,16 @@ def curl(kubectl: Kubectl, settings: Settings, pod: Pod, urls: t.Sequence[str]) 
     return answered
 
 
+def curl_until(kubectl: Kubectl, settings: Settings, pod: Pod, urls: t.Sequence[str]) -> set[str]:
+    """Fetch addresses from within a pod, and those that did not answer again for as long as an old answer of the DNS may be kept."""
+    answered, end = curl(kubectl, settings, pod, urls), time.monotonic() + min(_KEPT_BY_DNS, settings.timeout)
+    while (missing := [url for url in urls if url not in answered]) and time.monotonic() < end:
+        time.sleep(1)
+        with contextlib.suppress(ClusterCheckError):
+            answered |= curl(kubectl, settings, pod, missing)
+    return answered
+
+
 def check_pod_network(kubectl: Kubectl, settings: Settings, pods: t.Sequence[Pod], services: t.Mapping[str, Object]) -> list[Check]:
     """See that every pod reaches every other, and a service by address and by name."""
     everyone = [pod for pod in pods if pod.app != "single"]
@@ -500,7 +513,7 @@ def check_pod_network(kubectl: Kubectl, settings: Settings, pods: t.Sequence[Pod
     urls = [*direct.values(), address, *names]
 
     with concurrent.futures.ThreadPoolExecutor(max_workers=_WORKERS) as pool:
-        answers = dict(zip(everyone, pool.map(lambda pod: curl(kubectl, settings, pod, urls), everyone)))
+        answers = dict(zip(everyone, pool.map(lambda pod: curl_until(kubectl, settings, pod, urls), everyone)))
 
     def pairs(name: str, chosen: t.Callable[[Pod, Pod], bool], none: str) -> Check:
         asked = [(one, other) for one in everyone for other in everyone if one != other and chosen(one, other)]
