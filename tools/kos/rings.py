@@ -341,8 +341,8 @@ def _program(argv: t.Sequence[str], paths: Paths, step: Step, *, quiet: bool) ->
         "MOLECULE_GLOB": "molecule/*/molecule.yml",
         "ANSIBLE_NOCOLOR": "1",
         "NO_COLOR": "1",
-        "ANSIBLE_CALLBACKS_ENABLED": "kos.labs.kos_stages",
-        "KOS_TIMINGS": str(paths.state / "step.json"),
+        # Tests read what Ansible prints.
+        **({} if step.pytest else {"ANSIBLE_CALLBACKS_ENABLED": "kos.labs.kos_stages", "KOS_TIMINGS": str(paths.state / "step.json")}),
         **step.environ,
     }
     with subprocess.Popen(
