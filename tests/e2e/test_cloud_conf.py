@@ -21,7 +21,14 @@ def write(paths, tmp_path):
 
     def run(*, secret: str | None = None, **sections: t.Any) -> dict[str, t.Any]:
         login_here = {**login, **({"application_credential_secret": secret} if secret else {})}
-        options = {"path": str(tmp_path / "cloud.conf"), "verify": True, "global": login_here, **sections}
+        # Not every lab's cloud has load balancers.
+        options = {
+            "path": str(tmp_path / "cloud.conf"),
+            "verify": True,
+            "global": login_here,
+            "load_balancer": {"enabled": False},
+            **sections,
+        }
         # The options hold a secret: they go into a file, not onto a command line.
         play = [{"hosts": "localhost", "gather_facts": False, "tasks": [{"name": "Write", "kos.labs.cloud_conf": options}]}]
         (tmp_path / "play.yaml").write_text(yaml.safe_dump(play), encoding="utf-8")
@@ -46,7 +53,8 @@ def router(tenant):
 
 
 def test_what_the_cloud_knows_is_written_once(write, router):
-    assert write(route={"router_id": router})["changed"]
+    result = write(route={"router_id": router})
+    assert (result["changed"], result.get("msg")) == (True, None)
     assert stat.S_IMODE(write.file.stat().st_mode) == 0o600
     assert f"router-id={router}" in write.file.read_text(encoding="utf-8").replace(" ", "").replace('"', "")
     assert not write(route={"router_id": router})["changed"]
@@ -63,5 +71,5 @@ def test_a_router_that_is_not_there_is_refused(write):
 def test_a_wrong_secret_is_refused(write, router):
     result = write(secret="not the secret", route={"router_id": router})
     assert result["failed"]
-    assert "application_credential" in result["msg"]
+    assert "does not let this login in" in result["msg"]
     assert not write.file.exists()
