@@ -72,13 +72,16 @@ def tell(steps: t.Iterable[Step]) -> dict[str, t.Any]:
     }
 
 
-class Account:
+W = t.TypeVar("W", bound=WantedAccount)
+
+
+class Account(t.Generic[W]):
     """Reads the account and takes the steps of its plan. Ids of what it creates are there for the steps that follow."""
 
-    def __init__(self, *, connection: t.Any, wanted: WantedAccount, domain_id: str, password: str) -> None:
+    def __init__(self, *, connection: t.Any, wanted: W, domain_id: str, password: str) -> None:
         self.connection = connection
         self.identity = connection.identity
-        self.account = wanted
+        self.wanted = wanted
         self.domain_id = domain_id
         self.password = password
         self.project_id: str | None = None
@@ -88,7 +91,7 @@ class Account:
 
     def read_account(self) -> dict[str, t.Any]:
         """Return what Keystone has of the account, but for whether the password works."""
-        wanted = self.account
+        wanted = self.wanted
         project = next(iter(self.identity.projects(name=wanted.project, domain_id=self.domain_id)), None)
         user = next(iter(self.identity.users(name=wanted.user, domain_id=self.domain_id)), None)
         self.role_ids = {role.name: role.id for role in self.identity.roles() if role.name in wanted.roles}
@@ -102,15 +105,22 @@ class Account:
             assigned = frozenset(names.get(assignment.role["id"], "") for assignment in assignments)
         return {"project_id": self.project_id, "user_id": self.user_id, "role_ids": dict(self.role_ids), "assigned_roles": assigned}
 
-    def accepts(self, login: str, **credentials: t.Any) -> bool:
-        """Tell whether Keystone lets somebody in; login names a plugin of keystoneauth1.identity.v3."""
+    def accepts(self, login: str, *, may_be_gone: bool = False, **credentials: t.Any) -> bool:
+        """Tell whether Keystone lets somebody in; login names a plugin of keystoneauth1.identity.v3.
+
+        What Keystone does not find is refused too if it may be gone; otherwise that is an error, such as a wrong address.
+        """
         from keystoneauth1 import exceptions
         from keystoneauth1.identity import v3
 
         plugin = getattr(v3, login)(auth_url=self.connection.config.get_auth_args()["auth_url"], **credentials)
         try:
             plugin.get_token(self.connection.session)
-        except (exceptions.Unauthorized, exceptions.NotFound):
+        except exceptions.Unauthorized:
+            return False
+        except exceptions.NotFound:
+            if not may_be_gone:
+                raise
             return False
         return True
 

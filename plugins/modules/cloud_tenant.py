@@ -109,12 +109,11 @@ from ansible_collections.kos.labs.plugins.module_utils.identity_account import A
 from ansible_collections.openstack.cloud.plugins.module_utils.openstack import OpenStackModule
 
 
-class Adapter(Account):
+class Adapter(Account[Wanted]):
     """Reads the cloud and takes the steps of a plan."""
 
-    def __init__(self, *, wanted: Wanted, secret: str, **account: t.Any) -> None:
-        super().__init__(wanted=wanted, **account)
-        self.wanted = wanted
+    def __init__(self, *, secret: str, **account: t.Any) -> None:
+        super().__init__(**account)
         self.secret = secret
         self.found = Found()
         self.credential_id = ""
@@ -172,7 +171,7 @@ class Adapter(Account):
             facts["credential_id"] = credential.id
             facts["credential_roles"] = frozenset(role["name"] for role in credential.roles)
             login = {"application_credential_id": credential.id, "application_credential_secret": self.secret}
-            facts["credential_works"] = self.accepts("ApplicationCredential", **login)
+            facts["credential_works"] = self.accepts("ApplicationCredential", may_be_gone=True, **login)
         return facts
 
     def repair_user(self, step: Step) -> None:

@@ -111,12 +111,11 @@ from ansible_collections.kos.labs.plugins.module_utils.identity_service import E
 from ansible_collections.openstack.cloud.plugins.module_utils.openstack import OpenStackModule
 
 
-class Adapter(Account):
+class Adapter(Account[Wanted]):
     """Reads Keystone and takes the steps of a plan."""
 
-    def __init__(self, *, wanted: Wanted, **account: t.Any) -> None:
-        super().__init__(wanted=wanted, **account)
-        self.wanted = wanted
+    def __init__(self, **account: t.Any) -> None:
+        super().__init__(**account)
         self.service_id: str | None = None
         self.endpoints: dict[str, Endpoint] = {}
 
@@ -132,10 +131,10 @@ class Adapter(Account):
             for endpoint in self.identity.endpoints(service_id=service.id, region_id=wanted.region):
                 self.endpoints[endpoint.interface] = Endpoint(endpoint.id, endpoint.url)
         account = self.read_account()
-        login = {"user_id": self.user_id, "password": self.password, "unscoped": True}
+        knows_password = bool(self.user_id) and self.accepts("Password", user_id=self.user_id, password=self.password, unscoped=True)
         return Found(
             **account,
-            user_can_log_in=bool(self.user_id) and self.user_enabled and self.accepts("Password", **login),
+            user_can_log_in=self.user_enabled and knows_password,
             region_exists=any(region.id == wanted.region for region in self.identity.regions()),
             service_id=self.service_id,
             service_name=service.name or "" if service else "",

@@ -70,7 +70,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     params = module.params
-    with connect(module, cursorclass=pymysql.cursors.DictCursor) as connection, connection.cursor() as cursor:
+    with connect(module) as connection, connection.cursor(pymysql.cursors.DictCursor) as cursor:
         try:
             cursor.execute("START TRANSACTION READ ONLY")
             cursor.execute(params["query"], params["parameters"] or None)

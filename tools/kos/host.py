@@ -13,7 +13,7 @@ import typing as t
 
 from kos import KosError
 
-__all__ = ["Host", "Needs", "check", "install", "probe"]
+__all__ = ["Host", "Needs", "check", "install", "probe", "sandbox_needs"]
 
 GB = 10**9
 # What a sandbox takes: memory, disk, and disk once it stands.

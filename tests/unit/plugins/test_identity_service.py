@@ -13,6 +13,8 @@ from ansible_collections.kos.labs.plugins.module_utils.identity_service import (
     make_plan,
 )
 from ansible_collections.kos.labs.plugins.modules.identity_service import Adapter
+from keystoneauth1 import exceptions
+from keystoneauth1.identity import v3
 
 WANTED = Wanted(
     user="glance",
@@ -153,3 +155,23 @@ def test_two_services_of_a_type_are_not_guessed_at():
         identity.create_service(name=name, type="image")
     with pytest.raises(IdentityServiceError, match="remove all but one"):
         run(identity)
+
+
+@pytest.mark.parametrize("may_be_gone", [False, True])
+def test_what_keystone_does_not_find(monkeypatch, may_be_gone):
+    class Login:
+        def __init__(self, **_):
+            pass
+
+        def get_token(self, _session):
+            raise exceptions.NotFound("no such thing")
+
+    monkeypatch.setattr(v3, "Password", Login)
+    config = types.SimpleNamespace(get_auth_args=lambda: {"auth_url": "http://192.0.2.1:5000/wrong"})
+    connection = types.SimpleNamespace(identity=Identity(), config=config, session=None)
+    adapter = Adapter(connection=connection, wanted=WANTED, domain_id="default", password="x")
+    if may_be_gone:
+        assert not adapter.accepts("Password", may_be_gone=True)
+    else:
+        with pytest.raises(exceptions.NotFound):
+            adapter.accepts("Password")

@@ -34,3 +34,11 @@ def test_no_server(monkeypatch, capsys):
     with patch_module_args({"query": "SELECT 1"}), pytest.raises(SystemExit):
         mariadb_query_info.main()
     assert "cannot log in through /run/mysqld/mysqld.sock" in json.loads(capsys.readouterr().out)["msg"]
+
+
+def test_no_pymysql(monkeypatch, capsys):
+    monkeypatch.setattr(mariadb, "PYMYSQL_ERROR", "ImportError")
+    monkeypatch.setattr(mariadb_query_info, "pymysql", None)
+    with patch_module_args({"query": "SELECT 1"}), pytest.raises(SystemExit):
+        mariadb_query_info.main()
+    assert "PyMySQL" in json.loads(capsys.readouterr().out)["msg"]
