@@ -48,9 +48,7 @@ def member(host, inside):
     """Serve a page, and return where."""
     command, address = inside
     host.check_output("mkdir -p /run/%s && echo here I am > /run/%s/index.html", NAME, NAME)
-    host.check_output(
-        f"systemd-run --collect --unit {NAME} {command} python3 -m http.server 8080 --bind {address} --directory /run/{NAME}"
-    )
+    host.check_output(f"systemd-run --collect --unit {NAME} {command} python3 -m http.server 8080 --bind {address} --directory /run/{NAME}")
     try:
         yield address
     finally:
