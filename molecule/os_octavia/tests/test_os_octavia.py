@@ -59,6 +59,7 @@ def member(host, inside):
 def balancer(cloud, subnet, member):
     """Make a load balancer in one request, and remove it whatever happens."""
     pool = {
+        "name": NAME,
         "protocol": "HTTP",
         "lb_algorithm": "ROUND_ROBIN",
         "members": [{"address": member, "protocol_port": 8080, "subnet_id": subnet.id}],
