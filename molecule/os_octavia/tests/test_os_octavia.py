@@ -108,4 +108,4 @@ def test_a_load_balancer_serves_and_goes(host, cloud, subnet, inside, balancer, 
     cloud.load_balancer.delete_load_balancer(balancer, cascade=True)
     cloud.load_balancer.wait_for_delete(balancer, interval=2, wait=PATIENCE)
     assert list(cloud.network.ports(network_id=subnet.network_id, device_owner="Octavia")) == []
-    assert cloud.compute.find_server(amphora.compute_id, all_projects=True) is None
+    eventually("the end of its amphora", lambda: cloud.compute.find_server(amphora.compute_id, all_projects=True) is None)
