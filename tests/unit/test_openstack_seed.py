@@ -13,7 +13,7 @@ import typing as t
 
 import pytest
 
-PROGRAM = pathlib.Path(__file__).parents[2] / "roles/base_sandbox_image/files/node/usr/local/libexec/openstack-seed"
+PROGRAM = pathlib.Path(__file__).parents[2] / "roles/base_sandbox_image/files/common/usr/local/libexec/openstack-seed"
 META = {"uuid": "3d8cbd3e", "name": "master1", "public_keys": {"kos": "ssh-ed25519 AAAA"}, "availability_zone": "nova"}
 
 Answer = t.Union[int, bytes, None]

@@ -456,8 +456,11 @@ def _parser() -> argparse.ArgumentParser:
             one.add_argument(
                 "--timeout", type=float, default=STOP_SECONDS, metavar="SECONDS", help="how long machines may take (%(default).0f)"
             )
-    image = verbs.add_parser("image", parents=[common], help="make the image of cluster nodes, and say where it is")
-    image.add_argument("tree", type=pathlib.Path, help="the folder of files that the image gets beside its packages")
+    image = verbs.add_parser("image", parents=[common], help="make an image that servers boot from, and say where it is")
+    image.add_argument("kind", choices=list(sandbox_image.RECIPES), help="what the servers are")
+    image.add_argument(
+        "files", type=pathlib.Path, help="the folder of files that images get beside their packages: common and one per kind"
+    )
     ssh = verbs.add_parser("ssh", help="open a shell on a machine, or run a command on it")
     ssh.add_argument("machine")
     ssh.add_argument("command", nargs=argparse.REMAINDER)
@@ -517,7 +520,7 @@ def main(argv: t.Sequence[str]) -> int:
 
 def _change(session: Session, options: argparse.Namespace) -> tuple[dict[str, t.Any], str]:
     if options.verb == "image":
-        file, made = sandbox_image.build(session.paths.cache, options.tree.resolve(), session.say)
+        file, made = sandbox_image.build(session.paths.cache, options.files.resolve(), options.kind, session.say)
         if made:
             session.did(f"made {file}")
         return {"image": str(file)}, str(file)

@@ -68,6 +68,8 @@ ROLE_VARIABLES: t.Mapping[str, t.Any] = {
     "os_mariadb_flush_log_at_trx_commit": 0,
     "os_neutron_datapath_type": "netdev",
     "os_neutron_ovs_other_config": {"userspace-tso-enable": "true"},
+    # An LXC instance cannot be given a drive with files.
+    "os_octavia_user_data_config_drive": True,
 }
 DEVICES = ("/dev/loop-control", "/dev/net/tun", "/dev/kmsg", "/dev/fuse", "/dev/kvm", "/dev/vhost-net")
 
