@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import base64
 import json
+import subprocess
 import uuid
 
 import pytest
 
 NAME = "openstack-cloud-controller-manager"
 SHUTDOWN = "node.cloudprovider.kubernetes.io/shutdown"
+SCRAPER = "kos-e2e-scraper"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -114,11 +116,38 @@ def test_it_may_do_what_it_must_and_no_more(kubectl):
         assert not may(*words, "-n", "kube-system"), words
 
 
-def test_metrics_are_for_those_who_may(kubectl, paths):
-    """The API server's proxy is the way in from outside; who asks directly is refused in the tests of the role."""
-    pods = kubectl.json("-n", "kube-system", "get", "pods", "-l", f"app={NAME}", "-o", "json")["items"]
-    path = f"/api/v1/namespaces/kube-system/pods/https:{pods[0]['metadata']['name']}:10258/proxy"
-    assert kubectl("get", "--raw", f"{path}/healthz") == "ok"
+@pytest.fixture
+def scraper(kubectl):
+    """Return the token of an account that may read metrics and nothing else."""
+    rule = {"nonResourceURLs": ["/metrics"], "verbs": ["get"]}
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": SCRAPER}
+    account = {"kind": "ServiceAccount", "name": SCRAPER, "namespace": "kube-system"}
+    rbac = "rbac.authorization.k8s.io/v1"
+    objects = [
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": SCRAPER, "namespace": "kube-system"}},
+        {"apiVersion": rbac, "kind": "ClusterRole", "metadata": {"name": SCRAPER}, "rules": [rule]},
+        {"apiVersion": rbac, "kind": "ClusterRoleBinding", "metadata": {"name": SCRAPER}, "roleRef": role, "subjects": [account]},
+    ]
+    text = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
+    try:
+        kubectl("apply", "-f", "-", input=text)
+        yield kubectl("-n", "kube-system", "create", "token", SCRAPER, "--duration=10m")
+    finally:
+        kubectl("delete", "-f", "-", "--ignore-not-found", input=text)
+
+
+def test_metrics_are_for_those_who_may(paths, nodes, inventory, scraper):
+    """They are read on the master itself, as the port is closed to the outside; the token goes in by standard input."""
+    master = inventory["masters"]["hosts"][0]
+    url = f"https://{nodes[master]['node_ip']}:10258/metrics"
+
+    def ask(token: str) -> str:
+        argv = [str(paths.root / "tools/ssh_to_node"), master, "curl", "--silent", "--insecure", "--header", "@-", url]
+        text = f"Authorization: Bearer {token}\n"
+        return subprocess.run(argv, env=paths.environment(), input=text, capture_output=True, text=True, check=True).stdout
+
+    assert "cloudprovider_openstack_api_requests_total" in ask(scraper)
+    assert "cloudprovider" not in ask("nobody")
 
 
 def test_the_cluster_has_no_more_than_the_application_credential(kubectl, paths):
