@@ -146,8 +146,8 @@ def test_metrics_are_for_those_who_may(paths, nodes, inventory, scraper):
         text = f"Authorization: Bearer {token}\n"
         return subprocess.run(argv, env=paths.environment(), input=text, capture_output=True, text=True, check=True).stdout
 
-    assert "cloudprovider_openstack_api_requests_total" in ask(scraper)
-    assert "cloudprovider" not in ask("nobody")
+    assert "openstack_api_requests_total" in ask(scraper)
+    assert "openstack" not in ask("nobody")
 
 
 def test_the_cluster_has_no_more_than_the_application_credential(kubectl, paths):
