@@ -89,11 +89,8 @@ def test_a_node_whose_server_is_only_stopped_stays(kubectl, tenant, inventory, w
         tenant("server", "start", name)
     kubectl("wait", "node", name, "--for=condition=Ready", "--timeout=240s")
     wait_for("the end of the taint", lambda: SHUTDOWN not in taints(kubectl, name), 60)
-    wait_for(
-        "pods on the node",
-        lambda: not kubectl("get", "pods", "-A", f"--field-selector=spec.nodeName={name},status.phase!=Running", "-o", "name"),
-        120,
-    )
+    for workload in kubectl("-n", "kube-system", "get", "daemonsets,deployments", "-o", "name").split():
+        kubectl("-n", "kube-system", "rollout", "status", workload, "--timeout=180s")
 
 
 def test_one_leads_and_another_takes_over(kubectl, manager, wait_for):
