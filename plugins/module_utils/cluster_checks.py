@@ -59,6 +59,9 @@ class Settings:
     timeout: int
     # Seconds that a cluster which has just started gets until its own parts are well.
     settle: int = 0
+    # The project's servers as the compute API has them; None without a cloud controller manager.
+    servers: t.Sequence[Object] | None = None
+    region: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,9 +163,10 @@ def check_api_servers(kubectl: Kubectl, settings: Settings) -> list[Check]:
 
 
 def check_leases(kubectl: Kubectl, settings: Settings, now: datetime.datetime | None = None) -> list[Check]:
-    """See that controller manager and scheduler have a leader that renews its lease."""
+    """See that controller manager and scheduler, and that of the cloud if there is one, have a leader that renews its lease."""
     checks = []
-    for component in ("kube-controller-manager", "kube-scheduler"):
+    clouds = ["cloud-controller-manager"] if settings.servers is not None else []
+    for component in ("kube-controller-manager", "kube-scheduler", *clouds):
         lease = kubectl.run("--namespace=kube-system", "get", "lease", component, "--output=json")
         if lease.code != 0:
             checks.append(Check(component, FAIL, last_line(lease.err)))
@@ -302,6 +306,62 @@ def check_nodes(kubectl: Kubectl, settings: Settings) -> list[Check]:
         elif wanted != address:
             problems.append(f"address {address}, its port has {wanted}")
         checks.append(Check(f"Node {name}", FAIL if problems else PASS, "; ".join(problems) or f"Ready, {version}, {address}"))
+    return checks
+
+
+_UNINITIALIZED = "node.cloudprovider.kubernetes.io/uninitialized"
+_FLAVOR, _ZONE, _REGION = "node.kubernetes.io/instance-type", "topology.kubernetes.io/zone", "topology.kubernetes.io/region"
+
+
+def server_addresses(server: Object, kind: str) -> set[str]:
+    """Return the fixed or the floating addresses of a server."""
+    every = [each for addresses in server["addresses"].values() for each in addresses]
+    return {each["addr"] for each in every if each["OS-EXT-IPS:type"] == kind}
+
+
+def as_label(text: str) -> str:
+    """Return a text as the cloud controller manager makes a label's value of it."""
+    return re.sub(r"[^-a-zA-Z0-9_.]+", "-", text).strip("-_.")[:63]
+
+
+def server_problems(node: Object, server: Object, region: str | None) -> t.Iterator[str]:
+    """Say in what a node differs from its server."""
+    labels, spec = node["metadata"].get("labels", {}), node["spec"]
+    provider = spec.get("providerID", "none")
+    if not re.fullmatch(rf"openstack://[^/]*/{re.escape(server['id'])}", provider):
+        yield f"providerID {provider}, its server is {server['id']}"
+    if any(taint["key"] == _UNINITIALIZED for taint in spec.get("taints") or []):
+        yield "it is not initialised yet"
+    for kind, place in (("InternalIP", "fixed"), ("ExternalIP", "floating")):
+        seen = {each["address"] for each in node["status"].get("addresses", []) if each["type"] == kind}
+        there = server_addresses(server, place)
+        # The kubelet says which of several fixed addresses is the node's.
+        if not seen <= there or (there and not seen) or (kind == "ExternalIP" and seen != there):
+            yield f"{kind} {', '.join(sorted(seen)) or 'none'}, its server has {', '.join(sorted(there)) or 'none'}"
+    for label, wanted in (
+        (_FLAVOR, server["flavor"].get("original_name")),
+        (_ZONE, as_label(server.get("availability_zone") or "")),
+        (_REGION, region),
+    ):
+        if wanted and labels.get(label) != wanted:
+            yield f"{label} {labels.get(label, 'none')}, its server has {wanted}"
+
+
+def check_servers(kubectl: Kubectl, settings: Settings) -> list[Check]:
+    """See that every node says of itself what the cloud says of its server."""
+    servers = {server["name"]: server for server in settings.servers or []}
+    nodes = {node["metadata"]["name"]: node for node in kubectl.read("get", "nodes")["items"]}
+    checks = []
+    for name in sorted(set(settings.node_ips) & set(nodes)):
+        if name not in servers:
+            checks.append(Check(f"Server of {name}", FAIL, "the cloud has no server of this name"))
+            continue
+        node, server = nodes[name], servers[name]
+        problems = list(server_problems(node, server, settings.region))
+        addresses = [f"{each['type']} {each['address']}" for each in node["status"].get("addresses", []) if each["type"] != "Hostname"]
+        labels = [node["metadata"].get("labels", {}).get(label, "") for label in (_FLAVOR, _ZONE, _REGION)]
+        seen = ", ".join(filter(None, [node["spec"].get("providerID", ""), *addresses, *labels]))
+        checks.append(Check(f"Server of {name}", FAIL if problems else PASS, "; ".join(problems) or seen))
     return checks
 
 
@@ -659,6 +719,7 @@ def run_checks(kubectl: Kubectl, settings: Settings) -> list[Check]:
     cluster = [
         ("Kubelets report", lambda: check_heartbeats(kubectl, settings)),
         ("Nodes", lambda: check_nodes(kubectl, settings)),
+        ("Servers of nodes", lambda: check_servers(kubectl, settings) if settings.servers is not None else []),
         ("Nodes cannot change others", lambda: check_node_restriction(kubectl, settings)),
         ("System workloads", lambda: check_workloads(kubectl, settings)),
     ]

@@ -38,6 +38,15 @@ options:
     description: Addresses by which the nodes are reached from outside, by name.
     type: dict
     default: {}
+  servers:
+    description:
+      - The servers of the project as the compute API has them, to compare nodes with what a cloud controller manager has written there.
+      - Leave them out if there is none.
+    type: list
+    elements: dict
+  region:
+    description: Region that nodes must say they are in, if O(servers) are given.
+    type: str
   api_port:
     description: Port of the API servers.
     type: int
@@ -108,6 +117,8 @@ def main() -> None:
             "masters": {"type": "dict", "required": True},
             "node_ips": {"type": "dict", "default": {}},
             "floating_ips": {"type": "dict", "default": {}},
+            "servers": {"type": "list", "elements": "dict"},
+            "region": {"type": "str"},
             "api_port": {"type": "int", "default": 6443},
             "domain": {"type": "str", "default": "cluster.local"},
             "image": {"type": "str", "required": True},

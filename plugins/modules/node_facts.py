@@ -56,6 +56,10 @@ ansible_facts:
         bridge_netfilter:
           description: Whether bridged packets can be made to pass iptables.
           type: bool
+        cloud_provider:
+          description: What a kubelet that is installed already is told about a cloud provider; empty without one.
+          type: str
+          sample: external
         cgroup_version:
           description: 2 for the unified hierarchy, else 1.
           type: int
@@ -89,11 +93,13 @@ ansible_facts:
 
 import json
 import os
+import re
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
 CERTIFICATE = "/var/lib/kubelet/pki/kubelet-client-current.pem"
+UNIT = "/etc/systemd/system/kubelet.service"
 RESOLVED = "/run/systemd/resolve/resolv.conf"
 
 
@@ -125,6 +131,12 @@ def parse_installed(text: str) -> set[str]:
     """Return the names that dpkg-query calls installed, out of lines `name status`."""
     rows = (line.split() for line in text.splitlines())
     return {row[0].split(":")[0] for row in rows if len(row) == 2 and row[1] == "installed"}
+
+
+def parse_cloud_provider(text: str) -> str:
+    """Return the value of --cloud-provider in a kubelet's unit, empty without one."""
+    found = re.search(r"\s--cloud-provider=(\S*)", text)
+    return found.group(1) if found else ""
 
 
 def oom_score_adjustable(path: str = "/proc/self/oom_score_adj") -> bool:
@@ -162,6 +174,7 @@ def main() -> None:
     facts = {
         "addresses": parse_addresses(addresses),
         "bridge_netfilter": os.path.exists("/proc/sys/net/bridge/bridge-nf-call-iptables"),
+        "cloud_provider": parse_cloud_provider(_read(UNIT)),
         "cgroup_version": 2 if os.path.exists("/sys/fs/cgroup/cgroup.controllers") else 1,
         "joined": os.path.exists(CERTIFICATE),
         "missing_packages": missing,

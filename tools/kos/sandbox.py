@@ -54,7 +54,7 @@ _COMMANDS = {
     "mkfs.ext4": "e2fsprogs",
 }
 # What later stages wrote about the cloud inside: without the machines it is wrong.
-_CONTRACTS = ("inventory/cluster.yaml", "clouds.yaml", "cloud.yaml", "openrc", "kubeconfig")
+_CONTRACTS = ("inventory/cluster.yaml", "clouds.yaml", "cloud.yaml", "cloud.conf", "openrc", "kubeconfig")
 
 
 class Session:

@@ -336,3 +336,98 @@ def test_a_port_forward_that_says_nothing_is_an_error(tmp_path):
     program.chmod(0o755)
     with pytest.raises(ClusterCheckError, match="pod is not running"):
         list(Kubectl(program=str(program), kubeconfig="x", timeout=5).forwarded("port-forward"))
+
+
+SERVER = {
+    "id": "5f2",
+    "name": "worker1",
+    "availability_zone": "zone one",
+    "flavor": {"original_name": "kos.worker"},
+    "addresses": {"kos": [{"addr": "172.18.0.2", "OS-EXT-IPS:type": "fixed"}, {"addr": "203.0.113.2", "OS-EXT-IPS:type": "floating"}]},
+}
+WITH_CLOUD = dataclasses.replace(SETTINGS, node_ips={"worker1": "172.18.0.2"}, servers=[SERVER], region="RegionOne")
+
+
+def initialised(**changes):
+    """Return the node of SERVER as a cloud controller manager leaves it, with changes."""
+    what = {
+        "provider": "openstack:///5f2",
+        "internal": ["172.18.0.2"],
+        "external": ["203.0.113.2"],
+        "flavor": "kos.worker",
+        "zone": "zone-one",
+        "region": "RegionOne",
+        "taints": [],
+        **changes,
+    }
+    addresses = [
+        ("Hostname", "worker1"),
+        *(("InternalIP", each) for each in what["internal"]),
+        *(("ExternalIP", each) for each in what["external"]),
+    ]
+    labels = {
+        "node.kubernetes.io/instance-type": what["flavor"],
+        "topology.kubernetes.io/zone": what["zone"],
+        "topology.kubernetes.io/region": what["region"],
+    }
+    return {
+        "metadata": {"name": "worker1", "labels": {key: value for key, value in labels.items() if value}},
+        "spec": {**({"providerID": what["provider"]} if what["provider"] else {}), "taints": [{"key": key} for key in what["taints"]]},
+        "status": {"addresses": [{"type": kind, "address": address} for kind, address in addresses]},
+    }
+
+
+@pytest.mark.parametrize("changes", [{}, {"provider": "openstack://RegionOne/5f2"}])
+def test_a_node_that_knows_its_server(changes):
+    (check,) = cluster_checks.check_servers(Answers(("get nodes", {"items": [initialised(**changes)]})), WITH_CLOUD)
+    assert check.verdict == "pass"
+    assert all(word in check.seen for word in ("5f2", "ExternalIP 203.0.113.2", "kos.worker", "zone-one", "RegionOne"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "seen"),
+    [
+        ({"provider": ""}, "providerID none, its server is 5f2"),
+        ({"provider": "openstack:///5f23"}, "providerID openstack:///5f23"),
+        ({"taints": ["node.cloudprovider.kubernetes.io/uninitialized"]}, "not initialised"),
+        ({"internal": ["172.18.0.9"]}, "InternalIP 172.18.0.9, its server has 172.18.0.2"),
+        ({"internal": []}, "InternalIP none"),
+        ({"external": []}, "ExternalIP none, its server has 203.0.113.2"),
+        ({"external": ["203.0.113.2", "203.0.113.9"]}, "ExternalIP 203.0.113.2, 203.0.113.9"),
+        ({"flavor": "other"}, "instance-type other, its server has kos.worker"),
+        ({"zone": ""}, "zone none, its server has zone-one"),
+        ({"region": "RegionTwo"}, "region RegionTwo, its server has RegionOne"),
+    ],
+)
+def test_a_node_that_does_not(changes, seen):
+    (check,) = cluster_checks.check_servers(Answers(("get nodes", {"items": [initialised(**changes)]})), WITH_CLOUD)
+    assert check.verdict == "fail"
+    assert seen in check.seen
+
+
+def test_a_node_without_a_server():
+    settings = dataclasses.replace(WITH_CLOUD, servers=[])
+    (check,) = cluster_checks.check_servers(Answers(("get nodes", {"items": [initialised()]})), settings)
+    assert (check.verdict, check.seen) == ("fail", "the cloud has no server of this name")
+
+
+def test_a_server_without_a_floating_address_gives_none_to_its_node():
+    server = {**SERVER, "addresses": {"kos": SERVER["addresses"]["kos"][:1]}}
+    settings = dataclasses.replace(WITH_CLOUD, servers=[server])
+    (good,) = cluster_checks.check_servers(Answers(("get nodes", {"items": [initialised(external=[])]})), settings)
+    (bad,) = cluster_checks.check_servers(Answers(("get nodes", {"items": [initialised()]})), settings)
+    assert (good.verdict, bad.verdict) == ("pass", "fail")
+
+
+def test_the_kubelet_chooses_among_the_addresses_of_a_server():
+    networks = {**SERVER["addresses"], "second": [{"addr": "10.9.0.5", "OS-EXT-IPS:type": "fixed"}]}
+    settings = dataclasses.replace(WITH_CLOUD, servers=[{**SERVER, "addresses": networks}])
+    (check,) = cluster_checks.check_servers(Answers(("get nodes", {"items": [initialised()]})), settings)
+    assert check.verdict == "pass"
+
+
+@pytest.mark.parametrize(("servers", "asked"), [(None, 2), ([], 3)])
+def test_the_leader_for_the_cloud_is_asked_for_where_there_is_one(servers, asked):
+    kubectl = Answers(("lease", Result(1, "", "not found")))
+    checks = cluster_checks.check_leases(kubectl, dataclasses.replace(SETTINGS, servers=servers))
+    assert len(checks) == asked

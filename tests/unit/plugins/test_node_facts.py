@@ -35,6 +35,18 @@ def test_installed_packages():
     assert node_facts.parse_installed(text) == {"iptables", "libc6"}
 
 
+@pytest.mark.parametrize(
+    ("unit", "provider"),
+    [
+        ("ExecStart=/usr/local/bin/kubelet --config=x --cloud-provider=external --node-ip=192.0.2.1\n", "external"),
+        ("ExecStart=/usr/local/bin/kubelet --config=x\n", ""),
+        ("", ""),
+    ],
+)
+def test_cloud_provider_of_the_kubelet_that_is_there(unit, provider):
+    assert node_facts.parse_cloud_provider(unit) == provider
+
+
 def test_oom_score(tmp_path):
     path = tmp_path / "oom_score_adj"
     assert node_facts.oom_score_adjustable(str(path)) is False
