@@ -484,6 +484,8 @@ _TARGETS = {
     "REDIRECT_PREFIX": "redirect_prefix",
     "REJECT": "",
 }
+# What a policy has only together with an action.
+_OF_ACTION = frozenset({*filter(None, _TARGETS.values()), "redirect_http_code"})
 
 
 def _nothing_to_check(_part: Part, _label: str) -> None:
@@ -1063,11 +1065,10 @@ class _Differ:
             options = self._with_references(new, old, options)
         if not options:
             return []
-        if new.kind == "l7policy" and {"action", *filter(None, _TARGETS.values()), "redirect_http_code"} & set(options):
+        if new.kind == "l7policy" and (_OF_ACTION | {"action"}) & set(options):
             # Octavia forgets what does not come together with the action.
-            target = _TARGETS[new.values["action"]]
-            known = (*options, "action", target, "redirect_http_code")
-            sent = {option for option in known if option and new.values.get(option) not in ("", None)}
+            of_action = {option for option in _OF_ACTION if new.values.get(option) not in ("", None)}
+            sent = {"action"} | of_action | (set(options) - _OF_ACTION)
         else:
             sent = set(options)
         return [

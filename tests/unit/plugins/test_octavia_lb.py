@@ -381,6 +381,17 @@ def test_an_octavia_that_is_older_shows_less() -> None:
     assert "hsts_max_age" not in from_api(shown).of("listeners")[0].values
 
 
+def test_a_policy_can_lose_its_description_together_with_its_target(cloud: Octavia) -> None:
+    wanted = tree()
+    wanted["listeners"][0]["l7policies"] = [
+        {"name": "q", "action": "REDIRECT_TO_URL", "redirect_url": "https://a", "description": "old", "tags": ["old"]}
+    ]
+    run(cloud, wanted)
+    wanted["listeners"][0]["l7policies"] = [{"name": "q", "action": "REJECT", "description": "", "tags": []}]
+    assert steps(cloud, wanted) == ["update L7 policy q of listener http"]
+    assert steps(cloud, wanted) == []
+
+
 def test_policies_keep_their_order(cloud: Octavia) -> None:
     wanted = tree()
 
