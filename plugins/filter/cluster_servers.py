@@ -16,7 +16,7 @@ options:
   _input:
     description:
       - What M(kos.labs.cloud_resources_info) found, with the keys C(networks), C(subnets), C(routers), C(security_groups), C(ports),
-        C(floating_ips), C(servers) and C(server_groups).
+        C(floating_ips), C(servers), C(server_groups) and C(load_balancers).
     type: dict
     required: true
   cluster:
@@ -49,10 +49,11 @@ _value:
     - C(cluster) and C(mark), and what is ours, or null or empty, as C(network), C(subnet), C(router), C(router_interface), C(security_groups),
       C(server_groups), C(ports), C(floating_ips) and C(servers), the plural ones by name without the cluster's.
     - C(missing) names what is wanted and not there, C(surplus) servers that are no longer wanted, C(foreign) what of others has a
-      name that the cluster needs, and C(guests) ports of others in the cluster's network.
+      name that the cluster needs, and C(guests) ports of others in the cluster's network and other clusters that share a load balancer of ours.
   type: dict
 """
 
+import re
 import typing as t
 
 MARK_KEY = "kos_cluster"
@@ -133,7 +134,8 @@ def sort_out(*, cluster: str, names: t.Iterable[str], found: t.Mapping[str, t.Se
         if router is not None and subnet is not None and each.get("device_id") == router["id"]
         if subnet["id"] in [address["subnet_id"] for address in each["fixed_ips"]]
     ]
-    own_ports = {each["id"] for each in ports}
+    services, sharers = of_services(cluster, found)
+    own_ports = {each["id"] for each in ports} | {each["vip_port_id"] for each in services["load_balancers"]}
     guests = [
         f"{each['name'] or each['id']} ({each.get('device_owner') or 'no owner'})"
         for each in found.get("ports", ())
@@ -172,8 +174,34 @@ def sort_out(*, cluster: str, names: t.Iterable[str], found: t.Mapping[str, t.Se
         },
         "surplus": sorted({each["name"] for each in servers} - wanted),
         "foreign": sorted(foreign),
-        "guests": sorted(guests),
+        "guests": sorted(guests) + sharers,
+        "services": services,
     }
+
+
+def of_services(cluster: str, found: t.Mapping[str, t.Sequence[Object]]) -> tuple[dict[str, list[dict[str, t.Any]]], list[str]]:
+    """Return what the cloud controller manager made for Services of a cluster, and the load balancers that others share.
+
+    It names load balancers kube_service_CLUSTER_NAMESPACE_SERVICE, tags each with the names of all Services that share it, and
+    tells the cluster in each description. Namespaces and Services have no underscores. Source: pkg/openstack/loadbalancer.go and
+    loadbalancer_sg.go of cloud-provider-openstack 1.36.
+    """
+    of_cluster = re.compile(rf"kube_service_{re.escape(cluster)}_[^_]+_[^_]+")
+    from_cluster = re.compile(rf"(Kubernetes external service|Floating IP for|Security Group for) .* (from|in) cluster {re.escape(cluster)}")
+
+    def ours(kind: str) -> list[Object]:
+        return [each for each in found.get(kind, ()) if from_cluster.fullmatch(each.get("description") or "")]
+
+    balancers = [each for each in ours("load_balancers") if of_cluster.fullmatch(each["name"])]
+    shared = {
+        each["name"]: [tag for tag in each.get("tags") or () if tag.startswith("kube_service_") and not of_cluster.fullmatch(tag)]
+        for each in balancers
+    }
+    return {
+        "load_balancers": [{name: each[name] for name in ("id", "name", "vip_port_id")} for each in balancers],
+        "floating_ips": [{name: each[name] for name in ("id", "floating_ip_address")} for each in ours("floating_ips")],
+        "security_groups": [{name: each[name] for name in ("id", "name")} for each in ours("security_groups")],
+    }, sorted(f"{tag} (shares {name})" for name, tags in shared.items() for tag in tags)
 
 
 def find_missing(

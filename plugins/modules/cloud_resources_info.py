@@ -26,6 +26,7 @@ attributes:
 notes:
   - A question is a dictionary with O(resources) keys C(service) and C(type) as the SDK names them (C(network) and C(subnet)),
     and optionally C(parameters), the SDK's filters for lists of that type.
+  - With C(optional) set to V(true) the answer is an empty list where the cloud has no such service.
   - With C(id) the question is for the one resource of that name or id, for services that know no list (C(compute), C(quota_set)).
   - A string in C(parameters) or C(id) may contain C({project_id}) and C({user_id}), the ids of the session itself.
   - The interface and the region come from the entry of clouds.yaml unless given.
@@ -39,6 +40,7 @@ EXAMPLES = r"""
     cloud: kos-tenant
     resources:
       networks: {service: network, type: network, parameters: {is_router_external: true}}
+      load_balancers: {service: load_balancer, type: load_balancer, optional: true}
       flavors: {service: compute, type: flavor}
       quota: {service: compute, type: quota_set, id: "{project_id}"}
   register: cloud
@@ -56,7 +58,7 @@ import typing as t
 
 from ansible_collections.openstack.cloud.plugins.module_utils.openstack import OpenStackModule
 
-KEYS = frozenset({"service", "type", "parameters", "id"})
+KEYS = frozenset({"service", "type", "parameters", "id", "optional"})
 
 
 class QuestionError(Exception):
@@ -73,6 +75,8 @@ def check_question(name: str, question: t.Any) -> dict[str, t.Any]:
     for key in ("service", "type"):
         if not isinstance(question.get(key), str) or not question[key].isidentifier():
             raise QuestionError(f"resources.{name}: set {key} to the SDK's name of it, such as network or subnet")
+    if not isinstance(question.get("optional", False), bool):
+        raise QuestionError(f"resources.{name}: set optional to true or false")
     if not isinstance(question.get("parameters") or {}, dict):
         raise QuestionError(f"resources.{name}: give parameters as a dictionary")
     return question
@@ -120,9 +124,12 @@ class CloudResourcesInfo(OpenStackModule):
 
     def ask(self, name: str, question: dict[str, t.Any]) -> list[dict[str, t.Any]]:
         """Return the resources that answer one question."""
-        method = getattr(getattr(self.conn, question["service"], None), method_name(question), None)
+        proxy = getattr(self.conn, question["service"], None)
+        method = getattr(proxy, method_name(question), None)
         if method is None:
             self.fail_json(msg=f"resources.{name}: this SDK has no {question['service']}.{method_name(question)}, correct service and type")
+        if question.get("optional") and not proxy.get_endpoint():
+            return []
         parameters = question.get("parameters") or {}
         if "id" not in question:
             return [found.to_dict(computed=False) for found in method(**parameters)]

@@ -110,6 +110,62 @@ def test_ports_of_others_in_our_network_are_guests(project):
     assert look(project)["guests"] == ["octavia-lb-1 (Octavia)"]
 
 
+def balancer(cluster, service="web", **more):
+    return {
+        "id": f"id-{cluster}-{service}",
+        "name": f"kube_service_{cluster}_default_{service}",
+        "description": f"Kubernetes external service default/{service} from cluster {cluster}",
+        "vip_port_id": f"id-vip-{cluster}",
+        "tags": [f"kube_service_{cluster}_default_{service}"],
+        **more,
+    }
+
+
+def vip(cluster):
+    return {**port("x"), "id": f"id-vip-{cluster}", "name": f"octavia-lb-{cluster}", "description": "", "device_owner": "Octavia"}
+
+
+def test_what_services_have_made_is_ours_and_no_guest(project):
+    project["load_balancers"] = [balancer("kos")]
+    project["ports"].append(vip("kos"))
+    words = "Floating IP for Kubernetes external service default/web from cluster"
+    project["floating_ips"] += [
+        neutron("", id=f"id-{cluster}", description=f"{words} {cluster}", floating_ip_address="203.0.113.6", port_id=f"id-vip-{cluster}")
+        for cluster in ("kos", "other")
+    ]
+    group = neutron("lb-sg-1-default-web", description="Security Group for default/web Service LoadBalancer in cluster kos")
+    project["security_groups"].append({**group, "security_group_rules": []})
+    have = look(project)
+    assert have["guests"] == []
+    assert [each["name"] for each in have["services"]["load_balancers"]] == ["kube_service_kos_default_web"]
+    assert [each["id"] for each in have["services"]["floating_ips"]] == ["id-kos"]
+    assert [each["name"] for each in have["services"]["security_groups"]] == ["lb-sg-1-default-web"]
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        balancer("other"),
+        balancer("kos-2"),
+        balancer("kos_2"),
+        balancer("kos", name="my own"),
+        balancer("kos", description="mine, in spite of its name"),
+    ],
+)
+def test_load_balancers_of_others_are_guests(project, foreign):
+    project["load_balancers"] = [{**foreign, "vip_port_id": "id-vip-x"}]
+    project["ports"].append(vip("x"))
+    have = look(project)
+    assert have["services"]["load_balancers"] == []
+    assert have["guests"] == ["octavia-lb-x (Octavia)"]
+
+
+def test_another_cluster_that_shares_a_load_balancer_is_a_guest(project):
+    tags = ["kube_service_kos_default_web", "kube_service_kos_default_api", "kube_service_other_default_web", "blue"]
+    project["load_balancers"] = [balancer("kos", tags=tags)]
+    assert look(project)["guests"] == ["kube_service_other_default_web (shares kube_service_kos_default_web)"]
+
+
 RULE = {
     "direction": "ingress",
     "ether_type": "IPv4",
