@@ -46,8 +46,8 @@ have: "{{ found.resources | kos.labs.cluster_servers(cluster='kos', nodes=['mast
 RETURN = r"""
 _value:
   description:
-    - C(cluster) and C(mark), and what is ours, or null or empty, as C(network), C(subnet), C(router), C(router_interface), C(security_groups),
-      C(server_groups), C(ports), C(floating_ips) and C(servers), the plural ones by name without the cluster's.
+    - C(cluster) and C(mark), and what is ours, or null or empty, as C(network), C(subnet), C(router), C(router_interface), C(api_balancer),
+      C(security_groups), C(server_groups), C(ports), C(floating_ips) and C(servers), the plural ones by name without the cluster's.
     - C(missing) names what is wanted and not there, C(surplus) servers that are no longer wanted, C(foreign) what of others has a
       name that the cluster needs, and C(guests) ports of others in the cluster's network and other clusters that share a load balancer of ours.
   type: dict
@@ -99,12 +99,13 @@ def sort_out(*, cluster: str, names: t.Iterable[str], found: t.Mapping[str, t.Se
                 foreign.append(f"{kind[:-1].replace('_', ' ')} {each['name']} ({each['id']})")
         return mine
 
-    def only(kind: str) -> dict[str, t.Any] | None:
-        mine = ours(kind, reserved=lambda name: name == cluster)
+    def only(kind: str, called: str = cluster) -> dict[str, t.Any] | None:
+        mine = ours(kind, reserved=lambda name: name == called)
         return dict(mine[0]) if mine else None
 
     wanted, prefix = set(names), f"{cluster}-"
     network, subnet, router = only("networks"), only("subnets"), only("routers")
+    balancer = only("load_balancers", f"{cluster}-api")
     groups = ours("security_groups", reserved=lambda name: name in (f"{cluster}-nodes", f"{cluster}-masters"))
     ports = ours("ports", reserved=lambda name: name in {f"{cluster}-{node}" for node in wanted})
     addresses = ours("floating_ips", reserved=lambda name: False)
@@ -135,7 +136,8 @@ def sort_out(*, cluster: str, names: t.Iterable[str], found: t.Mapping[str, t.Se
         if subnet["id"] in [address["subnet_id"] for address in each["fixed_ips"]]
     ]
     services, sharers = of_services(cluster, found)
-    own_ports = {each["id"] for each in ports} | {each["vip_port_id"] for each in services["load_balancers"]}
+    balancers = [*services["load_balancers"], *([balancer] if balancer else [])]
+    own_ports = {each["id"] for each in ports} | {each["vip_port_id"] for each in balancers}
     guests = [
         f"{each['name'] or each['id']} ({each.get('device_owner') or 'no owner'})"
         for each in found.get("ports", ())
@@ -147,6 +149,7 @@ def sort_out(*, cluster: str, names: t.Iterable[str], found: t.Mapping[str, t.Se
         "subnet": subnet,
         "router": router,
         "router_interface": interfaces[0] if interfaces else None,
+        "api_balancer": balancer,
         "security_groups": {
             each["name"][len(prefix) :]: {"id": each["id"], "name": each["name"], "rules": list(each["security_group_rules"])}
             for each in groups
@@ -187,7 +190,9 @@ def of_services(cluster: str, found: t.Mapping[str, t.Sequence[Object]]) -> tupl
     loadbalancer_sg.go of cloud-provider-openstack 1.36.
     """
     of_cluster = re.compile(rf"kube_service_{re.escape(cluster)}_[^_]+_[^_]+")
-    from_cluster = re.compile(rf"(Kubernetes external service|Floating IP for|Security Group for) .* (from|in) cluster {re.escape(cluster)}")
+    from_cluster = re.compile(
+        rf"(Kubernetes external service|Floating IP for|Security Group for) .* (from|in) cluster {re.escape(cluster)}"
+    )
 
     def ours(kind: str) -> list[Object]:
         return [each for each in found.get(kind, ()) if from_cluster.fullmatch(each.get("description") or "")]

@@ -62,6 +62,8 @@ class Settings:
     # The project's servers as the compute API has them; None without a cloud controller manager.
     servers: t.Sequence[Object] | None = None
     region: str | None = None
+    # Seconds that the cloud gets to make a load balancer; 0 where it makes none.
+    load_balancer: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -445,13 +447,13 @@ def manifests(settings: Settings) -> Object:
             "spec": {"selector": {"matchLabels": {"app": app}}, "template": template(app)},
         }
 
-    def service(name: str, kind: str) -> Object:
+    def service(name: str, kind: str, part: str = "") -> Object:
         ports = [{"port": 80, "targetPort": _APP_PORT}]
         return {
             "apiVersion": "v1",
             "kind": "Service",
             "metadata": meta(name),
-            "spec": {"type": kind, "selector": {"part": name}, "ports": ports},
+            "spec": {"type": kind, "selector": {"part": part or name}, "ports": ports},
         }
 
     objects: list[Object] = [
@@ -470,6 +472,9 @@ def manifests(settings: Settings) -> Object:
             workload("DaemonSet", "second"),
             workload("Deployment", "single"),
         ]
+    if settings.node_ips and settings.load_balancer:
+        # Asked for now and looked at last, as it takes the longest.
+        objects.append(service("balanced", "LoadBalancer", "web"))
     return {"apiVersion": "v1", "kind": "List", "items": objects}
 
 
@@ -673,6 +678,47 @@ def fetch(url: str, attempts: int = 3) -> str:
     return said
 
 
+def check_load_balancer(kubectl: Kubectl, settings: Settings, pods: t.Sequence[Pod], begun: float) -> list[Check]:
+    """See that a service gets a load balancer that leads to all its pods, and that it goes with the service."""
+    name, ours = "Load balancer", f"--namespace={settings.namespace}"
+    wanted, end = {pod.name for pod in pods if pod.app != "single"}, time.monotonic() + settings.load_balancer
+    address, said = "", "the cloud controller manager has not answered"
+    answered: set[str] = set()
+    # It balances over nodes, and each node over pods by lot.
+    while time.monotonic() < end and answered < wanted:
+        if not address:
+            address = _ingress(kubectl.read(ours, "get", "service", "balanced"))
+            said = said if address else _last_event(kubectl, settings, "balanced") or said
+        else:
+            said = fetch(f"http://{address}/hostname", attempts=1)
+            answered |= {said} & wanted
+        if said not in wanted:
+            time.sleep(1)
+    made = time.monotonic() - begun
+    if answered < wanted:
+        seen = f"{len(answered)} of {len(wanted)} pods answered at {address}, {said} at last" if address else f"no address: {said}"
+        return [Check(name, FAIL, f"{seen}, after {made:.0f} s")]
+    deleted = time.monotonic()
+    gone = kubectl.run(ours, "delete", "service", "balanced", f"--timeout={kubectl.timeout}s")
+    if gone.code != 0:
+        return [Check(name, FAIL, f"it does not go away with its service: {last_line(gone.err)}")]
+    seen = f"{address} led to all {len(wanted)} pods {made:.0f} s after it was asked for, and went in {time.monotonic() - deleted:.0f} s"
+    return [Check(name, PASS, seen)]
+
+
+def _ingress(service: Object) -> str:
+    """Return the address of a service's load balancer, or nothing."""
+    found = service.get("status", {}).get("loadBalancer", {}).get("ingress") or [{}]
+    return str(found[0].get("ip", ""))
+
+
+def _last_event(kubectl: Kubectl, settings: Settings, name: str) -> str:
+    """Return what was said last about an object that something is wrong with."""
+    chosen = f"--field-selector=type=Warning,involvedObject.name={name}"
+    events = kubectl.read(f"--namespace={settings.namespace}", "get", "events", chosen, "--sort-by=.lastTimestamp")["items"]
+    return str(events[-1].get("message", "")) if events else ""
+
+
 def check_logs(kubectl: Kubectl, settings: Settings, single: Pod) -> list[Check]:
     """See that kubectl logs works."""
     result = kubectl.run(f"--namespace={settings.namespace}", "logs", single.name)
@@ -702,6 +748,7 @@ _Ask = t.Callable[[], list[Check]]
 
 def run_checks(kubectl: Kubectl, settings: Settings) -> list[Check]:
     """Make every check that applies, as many as possible at a time, and return them in a stable order."""
+    begun = time.monotonic()
     try:
         prepare(kubectl, settings)
     except ClusterCheckError as error:
@@ -743,6 +790,7 @@ def run_checks(kubectl: Kubectl, settings: Settings) -> list[Check]:
             ("kubectl logs", lambda: check_logs(kubectl, settings, single)),
             ("kubectl exec", lambda: check_exec(kubectl, settings, single)),
             ("kubectl port-forward", lambda: check_port_forward(kubectl, settings, single)),
+            ("Load balancer", lambda: check_load_balancer(kubectl, settings, pods, begun) if settings.load_balancer else []),
         ]
     )
 

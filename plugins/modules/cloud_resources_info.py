@@ -128,7 +128,7 @@ class CloudResourcesInfo(OpenStackModule):
         method = getattr(proxy, method_name(question), None)
         if method is None:
             self.fail_json(msg=f"resources.{name}: this SDK has no {question['service']}.{method_name(question)}, correct service and type")
-        if question.get("optional") and not proxy.get_endpoint():
+        if question.get("optional") and proxy is not None and not proxy.get_endpoint():
             return []
         parameters = question.get("parameters") or {}
         if "id" not in question:

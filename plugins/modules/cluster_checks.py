@@ -47,6 +47,10 @@ options:
   region:
     description: Region that nodes must say they are in, if O(servers) are given.
     type: str
+  load_balancer:
+    description: Seconds that the cloud gets to make a load balancer for a service. With V(0) none is asked for.
+    type: int
+    default: 0
   api_port:
     description: Port of the API servers.
     type: int
@@ -119,6 +123,7 @@ def main() -> None:
             "floating_ips": {"type": "dict", "default": {}},
             "servers": {"type": "list", "elements": "dict"},
             "region": {"type": "str"},
+            "load_balancer": {"type": "int", "default": 0},
             "api_port": {"type": "int", "default": 6443},
             "domain": {"type": "str", "default": "cluster.local"},
             "image": {"type": "str", "required": True},

@@ -70,6 +70,8 @@ ROLE_VARIABLES: t.Mapping[str, t.Any] = {
     "os_neutron_ovs_other_config": {"userspace-tso-enable": "true"},
     # An LXC instance cannot be given a drive with files.
     "os_octavia_user_data_config_drive": True,
+    # An amphora carries UDP and SCTP with the kernel's ip_vs, which an LXC instance cannot load.
+    "os_tenant_load_balancer_protocols": ["TCP"],
 }
 DEVICES = ("/dev/loop-control", "/dev/net/tun", "/dev/kmsg", "/dev/fuse", "/dev/kvm", "/dev/vhost-net")
 

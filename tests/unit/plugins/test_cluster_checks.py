@@ -256,6 +256,42 @@ def test_node_port(monkeypatch, answers, verdict):
     assert check.verdict == verdict
 
 
+BALANCED = {"status": {"loadBalancer": {"ingress": [{"ip": "203.0.113.9", "ipMode": "VIP"}]}}}
+EVENTS = {"items": [{"message": "Error syncing load balancer: quota exceeded"}]}
+
+
+@pytest.fixture
+def hurried(monkeypatch):
+    """Let each second of waiting pass at once."""
+    now = [0.0]
+    monkeypatch.setattr(cluster_checks.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(cluster_checks.time, "sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
+
+
+@pytest.mark.parametrize(
+    ("pages", "answers", "verdict", "seen"),
+    [
+        ([pod.name for pod in PODS], [("get service", BALANCED), ("delete service", "")], "pass", "203.0.113.9 led to all 4 pods"),
+        ([PODS[0].name, "timed out"], [("get service", BALANCED)], "fail", "1 of 4 pods answered at 203.0.113.9, timed out at last"),
+        ([], [("get service", {}), ("get events", EVENTS)], "fail", "no address: Error syncing load balancer: quota exceeded"),
+        ([], [("get service", {}), ("get events", {"items": []})], "fail", "the cloud controller manager has not answered"),
+        ([pod.name for pod in PODS], [("get service", BALANCED), ("delete", Result(1, "", "timed out"))], "fail", "does not go away"),
+    ],
+)
+def test_load_balancer(monkeypatch, hurried, pages, answers, verdict, seen):
+    left = list(pages)
+    monkeypatch.setattr(cluster_checks, "fetch", lambda url, attempts: left.pop(0) if len(left) > 1 else left[0])
+    settings = dataclasses.replace(SETTINGS, load_balancer=20)
+    (check,) = cluster_checks.check_load_balancer(Answers(*answers), settings, [*PODS, SINGLE], 0)
+    assert (check.verdict, seen in check.seen) == (verdict, True), check
+
+
+@pytest.mark.parametrize("seconds", [0, 60])
+def test_a_load_balancer_is_asked_for_where_the_cloud_makes_them(seconds):
+    objects = cluster_checks.manifests(dataclasses.replace(SETTINGS, load_balancer=seconds))["items"]
+    assert [each["spec"]["type"] for each in objects if each["kind"] == "Service"].count("LoadBalancer") == (seconds > 0)
+
+
 def pod_object(name, *, ready=True, waiting=None):
     return {
         "metadata": {"name": name, "labels": {"app": name.split("-")[0]}},

@@ -160,6 +160,16 @@ def test_load_balancers_of_others_are_guests(project, foreign):
     assert have["guests"] == ["octavia-lb-x (Octavia)"]
 
 
+def test_the_load_balancer_of_the_api_is_ours_by_its_mark(project):
+    project["load_balancers"] = [{**vip("kos"), "name": "kos-api", "description": MARK, "vip_port_id": "id-vip-kos"}]
+    project["ports"].append(vip("kos"))
+    have = look(project)
+    assert (have["api_balancer"]["name"], have["guests"], have["foreign"]) == ("kos-api", [], [])
+    project["load_balancers"][0]["description"] = "of somebody else"
+    have = look(project)
+    assert (have["api_balancer"], have["foreign"]) == (None, ["load balancer kos-api (id-vip-kos)"])
+
+
 def test_another_cluster_that_shares_a_load_balancer_is_a_guest(project):
     tags = ["kube_service_kos_default_web", "kube_service_kos_default_api", "kube_service_other_default_web", "blue"]
     project["load_balancers"] = [balancer("kos", tags=tags)]
