@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""tools/refresh takes away what the cluster has, also what Services left behind, and nothing of a neighbour in the same project."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+
+import pytest
+import yaml
+
+NAME = "neighbour"
+SERVICE = {
+    "apiVersion": "v1",
+    "kind": "Service",
+    "metadata": {"name": "left-behind", "namespace": "default"},
+    "spec": {"type": "LoadBalancer", "selector": {"app": "nobody"}, "ports": [{"port": 80}]},
+}
+
+
+@pytest.fixture(scope="module")
+def contract(paths):
+    return yaml.safe_load((paths.state / "cloud.yaml").read_text(encoding="utf-8"))["cloud"]
+
+
+@pytest.fixture(scope="module")
+def has_balancers(paths, contract):
+    return "octavia" in contract["offers"] and (paths.state / "cloud.conf").exists()
+
+
+@pytest.fixture(scope="module")
+def neighbour(tenant, contract, has_balancers):
+    """Return what somebody else has in the project, by kind and id."""
+    external = contract["external_network"]
+    found = {}
+
+    def create(kind, *argv):
+        found[kind] = tenant.json(*kind.split(), "create", *argv, "-f", "json")["id"]
+
+    try:
+        create("network", NAME)
+        create("subnet", NAME, "--network", NAME, "--subnet-range", "10.99.0.0/24")
+        create("router", NAME, "--external-gateway", external)
+        tenant("router", "add", "subnet", NAME, NAME)
+        create("security group", NAME)
+        create("floating ip", external, "--description", NAME)
+        create("server", NAME, "--image", contract["image"], "--flavor", contract["flavors"]["worker"], "--network", NAME)
+        if has_balancers:
+            create("loadbalancer", "--name", NAME, "--vip-subnet-id", NAME)
+        yield found
+    finally:
+        if "loadbalancer" in found:
+            tenant("loadbalancer", "delete", "--cascade", "--wait", NAME)
+        if "server" in found:
+            tenant("server", "delete", "--wait", NAME)
+        tenant.run("router", "remove", "subnet", NAME, NAME)
+        for kind in ("floating ip", "router", "network", "security group"):
+            if kind in found:
+                tenant(*kind.split(), "delete", found[kind])
+
+
+@pytest.fixture(scope="module")
+def before(tenant, neighbour):
+    """Return the ids of the servers that were there, by name."""
+    return {each["Name"]: each["ID"] for each in tenant.json("server", "list", "-f", "json")}
+
+
+@pytest.fixture(scope="module")
+def refreshed(paths, kubectl, tenant, before, has_balancers, wait_for):
+    """Refresh a project in which a Service has just asked for a load balancer."""
+    if has_balancers:
+        kubectl("apply", "-f", "-", input=json.dumps(SERVICE))
+        wait_for("the load balancer of a Service", lambda: "left-behind" in tenant("loadbalancer", "list", "-f", "json"), 60)
+    argv = [str(paths.root / "tools/refresh"), "--yes"]
+    done = subprocess.run(argv, env=paths.environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-1000:]
+
+
+def test_the_cluster_has_new_servers_and_nothing_else(refreshed, tenant, before, nodes, neighbour):
+    after = {each["Name"]: each["ID"] for each in tenant.json("server", "list", "-f", "json")}
+    assert set(after) == {*nodes, NAME}
+    assert {name for name in nodes if after[name] == before[name]} == set()
+    addresses = tenant.json("floating", "ip", "list", "-f", "json")
+    assert len(addresses) == len(nodes) + 1
+    groups = {each["Name"] for each in tenant.json("security", "group", "list", "-f", "json")}
+    assert not {name for name in groups if name.startswith("lb-sg-")}
+
+
+def test_what_services_left_behind_is_gone(refreshed, tenant, neighbour, has_balancers):
+    if not has_balancers:
+        pytest.skip("the cloud of this lab has no load balancers")
+    assert {each["id"] for each in tenant.json("loadbalancer", "list", "-f", "json")} == {neighbour["loadbalancer"]}
+
+
+def test_the_neighbour_is_untouched(refreshed, tenant, neighbour, wait_for):
+    status = {"server": "status", "loadbalancer": "provisioning_status"}
+    for kind, number in neighbour.items():
+        shown = tenant.json(*kind.split(), "show", number, "-f", "json")
+        assert shown["id"] == number
+        if kind in status:
+
+            def active(kind=kind, number=number):
+                return tenant.json(kind, "show", number, "-f", "json")[status[kind]] == "ACTIVE"
+
+            wait_for(f"the neighbour's {kind}", active, 240)
