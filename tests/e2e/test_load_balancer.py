@@ -117,9 +117,9 @@ def addresses(kubectl, cloud, versions, us, wait_for):
 
     try:
         kubectl("apply", "-f", "-", input=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
-        wait_for("the first load balancer", cloud.balancers, 60)
+        wait_for("the first load balancer", cloud.balancers, 120)
         kubectl("-n", "kube-system", "delete", "pod", "-l", f"app={MANAGER}", "--grace-period=0", "--force", "--wait=false")
-        found = wait_for("all addresses", made, 400)
+        found = wait_for("all addresses", made, 600)
         kubectl("-n", NAMESPACE, "rollout", "status", "deployment/web", "--timeout=60s")
         yield found
     finally:
