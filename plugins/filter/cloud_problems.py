@@ -86,7 +86,9 @@ def _network(found: Found, wanted: Object) -> t.Iterator[str]:
     elif not name and len(there) > 1:
         yield f"The cloud has {len(there)} external networks: set base_existing_external_network to one of {_list(there)}."
     elif name and name not in there:
-        other = " (a network of that name is there, but not external)" if name in [each["name"] for each in found.get("networks", ())] else ""
+        other = (
+            " (a network of that name is there, but not external)" if name in [each["name"] for each in found.get("networks", ())] else ""
+        )
         yield f"The cloud has no external network {name}{other}: set base_existing_external_network to {_one_of(there)}."
     elif there.count(name or there[0]) > 1:
         yield f"The cloud has {there.count(name or there[0])} external networks called {name or there[0]}: ask its operator for a name that is only one's."
@@ -109,9 +111,13 @@ def _image(found: Found, wanted: Object) -> t.Iterator[str]:
 def _flavors(found: Found, wanted: Object) -> t.Iterator[str]:
     there = {each["name"]: each for each in found.get("flavors", ())}
     image = next((each for each in found.get("images", ()) if each["name"] == wanted.get("image")), {})
-    good = sorted((each for each in there.values() if not _too_small(each, _GOOD)), key=lambda each: (each["ram"], each["vcpus"], each["disk"]))
+    good = sorted(
+        (each for each in there.values() if not _too_small(each, _GOOD)), key=lambda each: (each["ram"], each["vcpus"], each["disk"])
+    )
     such = _list([f"{each['name']} ({each['vcpus']} processors, {each['ram']} MiB, {each['disk']} GiB)" for each in good[:3]])
-    hint = f"such as {such}" if good else "to one with at least 2 processors, 2 GiB of memory and 10 GiB of disk, which its operator must make"
+    hint = (
+        f"such as {such}" if good else "to one with at least 2 processors, 2 GiB of memory and 10 GiB of disk, which its operator must make"
+    )
     told = set()
     for kind in ("master", "worker") if wanted.get("workers") else ("master",):
         name = wanted["flavors"].get(kind)
@@ -124,14 +130,22 @@ def _flavors(found: Found, wanted: Object) -> t.Iterator[str]:
         elif name not in there:
             yield f"The cloud has no flavor {name} for this project: set {variable}, {hint}."
         else:
-            least = {**_LEAST[kind], "disk": max(_LEAST[kind]["disk"], image.get("min_disk") or 0), "ram": max(_LEAST[kind]["ram"], image.get("min_ram") or 0)}
+            least = {
+                **_LEAST[kind],
+                "disk": max(_LEAST[kind]["disk"], image.get("min_disk") or 0),
+                "ram": max(_LEAST[kind]["ram"], image.get("min_ram") or 0),
+            }
             short = _too_small(there[name], least)
             if short:
                 yield f"Flavor {name} is too small for a {kind}, it has {_list(short)}: set {variable}, {hint}."
 
 
 def _too_small(flavor: Object, least: t.Mapping[str, int]) -> list[str]:
-    return [f"{flavor.get(what) or 0} {_UNITS[what]} and {number} are needed" for what, number in least.items() if (flavor.get(what) or 0) < number]
+    return [
+        f"{flavor.get(what) or 0} {_UNITS[what]} and {number} are needed"
+        for what, number in least.items()
+        if (flavor.get(what) or 0) < number
+    ]
 
 
 def _extensions(found: Found, wanted: Object) -> t.Iterator[str]:
@@ -195,7 +209,9 @@ def _addresses(_found: Found, wanted: Object) -> t.Iterator[str]:
 def _quota(found: Found, wanted: Object) -> t.Iterator[str]:
     session = wanted["session"]
     short = [
-        f"{free} more {what.replace('_', ' ')} of the {needed} that are needed" if free > 0 else f"no more {what.replace('_', ' ')} of {needed} that are needed"
+        f"{free} more {what.replace('_', ' ')} of the {needed} that are needed"
+        if free > 0
+        else f"no more {what.replace('_', ' ')} of {needed} that are needed"
         for what, (free, needed) in quota(found, wanted).items()
         if needed > free
     ]
@@ -234,7 +250,10 @@ def quota(found: Found, wanted: Object) -> dict[str, tuple[int, int]]:
     }
     free = {"compute_quota": _free_compute(found), "network_quota": _free_network(found)}
     return {
-        what: (free[kind][what], number) for kind, numbers in needed.items() for what, number in numbers.items() if number and what in free[kind]
+        what: (free[kind][what], number)
+        for kind, numbers in needed.items()
+        for what, number in numbers.items()
+        if number and what in free[kind]
     }
 
 
@@ -242,7 +261,9 @@ def _free_compute(found: Found) -> dict[str, int]:
     (limits,) = found.get("compute_quota") or ({},)
     used, reserved = limits.get("usage") or {}, limits.get("reservation") or {}
     return {
-        name: max(limit - used.get(name, 0) - reserved.get(name, 0), 0) for name, limit in limits.items() if isinstance(limit, int) and limit >= 0
+        name: max(limit - used.get(name, 0) - reserved.get(name, 0), 0)
+        for name, limit in limits.items()
+        if isinstance(limit, int) and limit >= 0
     }
 
 

@@ -57,7 +57,11 @@ def make_plan(found: Found, wanted: Wanted, *, absent: bool = False) -> list[Ste
     if found.credential_id is None:
         steps.append(Step("create_credential", wanted.credential))
     elif found.credential_project != wanted.project_id:
-        steps.append(Step("replace_credential", wanted.credential, before=f"project {found.credential_project}", after=f"project {wanted.project_id}"))
+        steps.append(
+            Step(
+                "replace_credential", wanted.credential, before=f"project {found.credential_project}", after=f"project {wanted.project_id}"
+            )
+        )
     elif not found.credential_works:
         steps.append(Step("replace_credential", wanted.credential, before="cannot log in", after="can log in"))
     elif not found.credential_roles >= wanted.roles:

@@ -41,7 +41,9 @@ def why_not(error: BaseException, *, cloud: str, where: str, url: str = "", know
     if "ConfigException" in names:
         if "not found" in str(error):
             have = f"it has {', '.join(known)}" if known else "it has none"
-            place = f"{where}: {have}" if where else "any clouds.yaml: name its file with OS_CLIENT_CONFIG_FILE, or run the command beside it"
+            place = (
+                f"{where}: {have}" if where else "any clouds.yaml: name its file with OS_CLIENT_CONFIG_FILE, or run the command beside it"
+            )
             return f"There is no entry {cloud} in {place}."
         return f"{entry[0].upper()}{entry[1:]} cannot be read: {_line(error)}."
     if "MissingRequiredOptions" in names:

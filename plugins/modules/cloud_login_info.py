@@ -71,7 +71,6 @@ import os
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.kos.labs.plugins.module_utils.cloud_login import entry_of, is_application_credential, why_not
 
 
@@ -99,7 +98,9 @@ def look(cloud: str, clouds_file: str | None, region_name: str | None) -> dict[s
     if not access.project_id:
         problem = f"The entry {cloud} of {where} names no project: add project_name and project_domain_name to its auth."
         return {**result, "problem": problem, "file": where}
-    regions = sorted({endpoint["region"] for service in access.service_catalog.catalog for endpoint in service["endpoints"] if endpoint.get("region")})
+    regions = sorted(
+        {endpoint["region"] for service in access.service_catalog.catalog for endpoint in service["endpoints"] if endpoint.get("region")}
+    )
     if not login["region_name"]:
         if len(regions) > 1:
             problem = f"The entry {cloud} of {where} names no region and the cloud has {', '.join(regions)}: add region_name to it."
