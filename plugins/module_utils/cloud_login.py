@@ -9,6 +9,18 @@ import typing as t
 __all__ = ["entry_of", "is_application_credential", "why_not"]
 
 # What of a login other programs need to log in the same way.
+_PROGRAM = frozenset(
+    {
+        "auth_url",
+        "application_credential_id",
+        "application_credential_name",
+        "application_credential_secret",
+        "user_id",
+        "username",
+        "user_domain_id",
+        "user_domain_name",
+    }
+)
 _KEPT = ("interface", "cacert", "cert", "key")
 
 
@@ -23,6 +35,8 @@ def entry_of(config: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
     auth_type = config.get("auth_type") or "password"
     if is_application_credential(auth_type, auth):
         auth_type = "v3applicationcredential"
+        # It has its project in it, and is refused with another beside it.
+        auth = {key: value for key, value in auth.items() if key in _PROGRAM}
     entry: dict[str, t.Any] = {"auth_type": auth_type, "auth": auth, "region_name": config.get("region_name") or ""}
     for key in _KEPT:
         value = config.get(key)

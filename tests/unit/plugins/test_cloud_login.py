@@ -154,9 +154,9 @@ def test_regions_are_named(keystone, clouds, monkeypatch):
 
 @pytest.mark.parametrize("auth_type", ["v3applicationcredential", "password", None])
 def test_the_login_of_a_program_is_known_by_its_secret(auth_type):
-    auth = {"application_credential_id": "i", "application_credential_secret": "s", "auth_url": "u", "username": ""}
+    auth = {"application_credential_id": "i", "application_credential_secret": "s", "auth_url": "u", "username": "", "project_name": "p"}
     assert is_application_credential(auth_type, auth)
     entry = entry_of({"auth": auth, "auth_type": auth_type, "verify": False})
     assert entry["auth_type"] == "v3applicationcredential"
-    assert "username" not in entry["auth"]
+    assert set(entry["auth"]) == {"application_credential_id", "application_credential_secret", "auth_url"}
     assert entry["verify"] is False
