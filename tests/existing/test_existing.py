@@ -100,7 +100,7 @@ class Person:
 def add_entry(home: pathlib.Path, url: str, name: str, password: str) -> None:
     path = home / "clouds.yaml"
     clouds = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else {"clouds": {}}
-    auth = {"auth_url": url, "username": "anna", "password": password, "project_name": "anna"}
+    auth = {"auth_url": url, "username": "berta", "password": password, "project_name": "berta"}
     auth |= {"user_domain_name": "Default", "project_domain_name": "Default"}
     clouds["clouds"][name] = {"auth": auth, "region_name": "RegionOne"}
     path.write_text(yaml.safe_dump(clouds), encoding="utf-8")
@@ -118,11 +118,11 @@ def operator(paths: Paths) -> Cloud:
 
 @pytest.fixture(scope="module")
 def person(paths: Paths, operator: Cloud, tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Person]:
-    """Anna, an ordinary member of her project."""
+    """Berta, an ordinary member of her project."""
     home = tmp_path_factory.mktemp("home")
-    operator("project", "create", "anna")
-    operator("user", "create", "--password", PASSWORD, "--project", "anna", "anna")
-    assert operator.run("role", "add", "--project", "anna", "--user", "anna", "member").returncode == 0
+    operator("project", "create", "berta")
+    operator("user", "create", "--password", PASSWORD, "--project", "berta", "berta")
+    assert operator.run("role", "add", "--project", "berta", "--user", "berta", "member").returncode == 0
     url = yaml.safe_load((paths.state / "clouds.yaml").read_text(encoding="utf-8"))["clouds"]["kos-admin"]["auth"]["auth_url"]
     add_entry(home, url, "work", PASSWORD)
     add_entry(home, url, "mistyped", "wrong")
@@ -137,13 +137,13 @@ def person(paths: Paths, operator: Cloud, tmp_path_factory: pytest.TempPathFacto
         person.run("refresh", "--only-delete", "--yes")
         person.playbook("base_existing", "-e", "base_existing_state=absent")
     person.run("mirror", "stop")
-    operator.run("user", "delete", "anna")
-    operator.run("project", "delete", "anna")
+    operator.run("user", "delete", "berta")
+    operator.run("project", "delete", "berta")
 
 
 @pytest.fixture(scope="module")
 def cloud(paths: Paths, person: Person) -> Cloud:
-    """The cloud as Anna sees it."""
+    """The cloud as Berta sees it."""
     return Cloud(paths.root, person.home / "clouds.yaml", "work")
 
 
@@ -196,7 +196,7 @@ WRONG = {"base_existing_external_network": "nowhere", "base_existing_image": "no
                 "no external network nowhere: set base_existing_external_network to public.",
                 "no active image none for this project: set base_existing_image to debian-13.",
                 "The lab needs Cinder and the cloud's catalog has no block-storage service",
-                "The quota of project anna leaves",
+                "The quota of project berta leaves",
             ],
         ),
     ],
@@ -269,7 +269,7 @@ def test_another_state_folder_does_not_take_over_a_cluster(person, cloud):
     other = Person(person.paths, person.home, person.state.with_name("existing-other"))
     code, said = other.lab("--cloud", "work", "--settings", "my-cloud.yaml")
     assert code != 0
-    assert "Project anna has a cluster kos already that another state folder made (master1, worker1): set cluster_name" in said
+    assert "Project berta has a cluster kos already that another state folder made (master1, worker1): set cluster_name" in said
     assert cloud.everything() == before
 
 
