@@ -21,7 +21,7 @@ options:
     required: true
   wanted:
     description: >-
-      C(cluster), C(masters) and C(workers), C(external_network), C(image), C(flavors) with C(master) and C(worker), C(extensions), C(services) as
+      C(cluster), C(node_prefix), C(masters) and C(workers), C(external_network), C(image), C(flavors) with C(master) and C(worker), C(extensions), C(services) as
       lists of types by name of what is offered, C(keypair), C(dns_servers), C(cidrs), C(mirror_url), C(project_id) of an earlier run, and of the login
       C(session) and what was C(refused).
     type: dict
@@ -187,7 +187,13 @@ def _owner(found: Found, wanted: Object) -> t.Iterator[str]:
     if others:
         yield (
             f"Project {session['project_name']} has a cluster {cluster} already that another state folder made ({_list(others)}): "
-            f"set cluster_name to another name, or KOS_STATE to that folder."
+            f"set cluster_name and cluster_node_prefix to other names, or KOS_STATE to that folder."
+        )
+    foreign = [] if others else _have(found, wanted)["foreign"]
+    if foreign:
+        yield (
+            f"Project {session['project_name']} already has {_list(foreign)}, not made for cluster {cluster}: choose another cluster_name, "
+            f"and for servers another cluster_node_prefix, or remove what nobody needs."
         )
 
 
@@ -224,8 +230,7 @@ def _quota(found: Found, wanted: Object) -> t.Iterator[str]:
 
 def quota(found: Found, wanted: Object) -> dict[str, tuple[int, int]]:
     """Return by resource how many a project may still make and how many the cluster lacks, of those that are limited and needed."""
-    masters, workers = ([f"{kind}{number}" for number in range(1, int(wanted[f"{kind}s"]) + 1)] for kind in ("master", "worker"))
-    have = cluster_servers(found, wanted["cluster"], [*masters, *workers])
+    have, masters = _have(found, wanted), _names(wanted, "master")
     flavors = {each["name"]: each for each in found.get("flavors", ())}
     # A flavor that is not there is another sentence.
     servers = [flavors.get(wanted["flavors"].get("master" if name in masters else "worker"), {}) for name in have["missing"]["servers"]]
@@ -255,6 +260,14 @@ def quota(found: Found, wanted: Object) -> dict[str, tuple[int, int]]:
         for what, number in numbers.items()
         if number and what in free[kind]
     }
+
+
+def _names(wanted: Object, kind: str) -> list[str]:
+    return [f"{wanted.get('node_prefix') or ''}{kind}{number}" for number in range(1, int(wanted[f"{kind}s"]) + 1)]
+
+
+def _have(found: Found, wanted: Object) -> dict[str, t.Any]:
+    return cluster_servers(found, wanted["cluster"], [*_names(wanted, "master"), *_names(wanted, "worker")])
 
 
 def _free_compute(found: Found) -> dict[str, int]:

@@ -11,6 +11,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import socket
 import subprocess
 import typing as t
 import urllib.parse
@@ -129,7 +130,9 @@ def person(paths: Paths, operator: Cloud, tmp_path_factory: pytest.TempPathFacto
     # The mirror of this run, at an address that the nodes reach.
     hosts = yaml.safe_load((paths.state / "inventory/hosts.yaml").read_text(encoding="utf-8"))
     host = urllib.parse.urlsplit(hosts["all"]["vars"]["mirror_url"]).hostname
-    mirror = {"mirror_url": f"http://{host}:8490", "mirror_registry": f"{host}:5490"}
+    with contextlib.ExitStack() as stack:
+        files, registry = (stack.enter_context(socket.create_server((host, 0))).getsockname()[1] for _ in range(2))
+    mirror = {"mirror_url": f"http://{host}:{files}", "mirror_registry": f"{host}:{registry}"}
     (home / "my-cloud.yaml").write_text(yaml.safe_dump({**SETTINGS, **mirror}), encoding="utf-8")
     person = Person(paths, home, paths.state / "existing")
     yield person
@@ -269,7 +272,10 @@ def test_another_state_folder_does_not_take_over_a_cluster(person, cloud):
     other = Person(person.paths, person.home, person.state.with_name("existing-other"))
     code, said = other.lab("--cloud", "work", "--settings", "my-cloud.yaml")
     assert code != 0
-    assert "Project berta has a cluster kos already that another state folder made (master1, worker1): set cluster_name" in said
+    assert (
+        "Project berta has a cluster kos already that another state folder made (master1, worker1): set cluster_name and cluster_node_prefix"
+        in said
+    )
     assert cloud.everything() == before
 
 

@@ -56,6 +56,8 @@ WANTED = {
     "refused": {},
 }
 
+SERVER = {"id": "s", "name": "master1", "status": "ACTIVE", "metadata": {"kos_cluster": "kos"}, "key_name": "kos-kos-other"}
+
 
 def without(kind):
     return {name: value for name, value in FOUND.items() if name != kind}
@@ -66,6 +68,7 @@ def without(kind):
     [
         (FOUND, WANTED),
         (FOUND, {**WANTED, "external_network": ""}),
+        ({**FOUND, "servers": [SERVER]}, {**WANTED, "cluster": "blue", "node_prefix": "blue-"}),
         (without("compute_quota"), WANTED),
         (without("extensions"), WANTED),
         ({**FOUND, "network_quota": [{"floating_ips": {"limit": -1}}], "compute_quota": [{"instances": -1}]}, WANTED),
@@ -88,7 +91,6 @@ def changed(base, **changes):
     return result
 
 
-SERVER = {"id": "s", "name": "master1", "status": "ACTIVE", "metadata": {"kos_cluster": "kos"}, "key_name": "kos-kos-other"}
 TWO = [{**FOUND["networks"][0], "name": name} for name in ("blue", "green")]
 
 
@@ -143,7 +145,16 @@ TWO = [{**FOUND["networks"][0], "name": name} for name in ("blue", "green")]
             "Octavia lets user anna make no load balancers (403 no): ask the operator for the role load-balancer_member",
         ),
         (FOUND, changed(WANTED, project_id="p0"), "is in project p0, and this login is for lab (p1)"),
-        (changed(FOUND, servers=[SERVER]), WANTED, "has a cluster kos already that another state folder made (master1): set cluster_name"),
+        (
+            changed(FOUND, servers=[SERVER]),
+            WANTED,
+            "has a cluster kos already that another state folder made (master1): set cluster_name and cluster_node_prefix",
+        ),
+        (
+            changed(FOUND, servers=[{**SERVER, "metadata": {}}]),
+            WANTED,
+            "Project lab already has server master1 (s), not made for cluster kos: choose",
+        ),
         (FOUND, changed(WANTED, dns_servers=["dns.example.org"]), "base_existing_dns_servers has dns.example.org"),
         (FOUND, changed(WANTED, mirror_url="http://127.0.0.1:8480"), "which for a node is the node itself"),
         (
