@@ -47,6 +47,7 @@ Settings = t.Mapping[str, t.Any]
 Network = t.Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 
 _LABEL = re.compile(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?")
+_PREFIX = re.compile(r"[a-z][-a-z0-9]{0,18}-")
 _PODS_OF_A_NODE = 24
 # Two masters keep no quorum when one is lost, so an even number only adds what can fail.
 _MASTERS_AT_MOST = 7
@@ -55,7 +56,7 @@ _MASTERS_AT_MOST = 7
 def lab_problems(settings: Settings) -> list[str]:
     """Return one sentence for each thing that cannot work."""
     found: list[str] = []
-    for check in (_choices, _name, _counts, _networks, _versions, _mtus):
+    for check in (_choices, _name, _prefix, _counts, _networks, _versions, _mtus):
         found.extend(check(settings))
     return found
 
@@ -71,6 +72,12 @@ def _name(settings: Settings) -> t.Iterator[str]:
     name = settings.get("cluster_name", "kos")
     if not _LABEL.fullmatch(str(name)):
         yield f"cluster_name is {name!r}: use at most 40 small letters, digits and hyphens, a letter first and no hyphen last."
+
+
+def _prefix(settings: Settings) -> t.Iterator[str]:
+    prefix = settings.get("node_prefix") or ""
+    if prefix and not _PREFIX.fullmatch(str(prefix)):
+        yield f"cluster_node_prefix is {prefix!r}: use at most 20 small letters, digits and hyphens, a letter first and a hyphen last."
 
 
 def _counts(settings: Settings) -> t.Iterator[str]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
-__all__ = ["Account", "Step", "plan_account", "tell"]
+__all__ = ["Account", "Step", "accepts", "plan_account", "tell"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +72,26 @@ def tell(steps: t.Iterable[Step]) -> dict[str, t.Any]:
     }
 
 
+def accepts(connection: t.Any, login: str, *, may_be_gone: bool = False, **credentials: t.Any) -> bool:
+    """Tell whether Keystone lets somebody in; login names a plugin of keystoneauth1.identity.v3.
+
+    What Keystone does not find is refused too if it may be gone; otherwise that is an error, such as a wrong address.
+    """
+    from keystoneauth1 import exceptions
+    from keystoneauth1.identity import v3
+
+    plugin = getattr(v3, login)(auth_url=connection.config.get_auth_args()["auth_url"], **credentials)
+    try:
+        plugin.get_token(connection.session)
+    except exceptions.Unauthorized:
+        return False
+    except exceptions.NotFound:
+        if not may_be_gone:
+            raise
+        return False
+    return True
+
+
 W = t.TypeVar("W", bound=WantedAccount)
 
 
@@ -106,23 +126,8 @@ class Account(t.Generic[W]):
         return {"project_id": self.project_id, "user_id": self.user_id, "role_ids": dict(self.role_ids), "assigned_roles": assigned}
 
     def accepts(self, login: str, *, may_be_gone: bool = False, **credentials: t.Any) -> bool:
-        """Tell whether Keystone lets somebody in; login names a plugin of keystoneauth1.identity.v3.
-
-        What Keystone does not find is refused too if it may be gone; otherwise that is an error, such as a wrong address.
-        """
-        from keystoneauth1 import exceptions
-        from keystoneauth1.identity import v3
-
-        plugin = getattr(v3, login)(auth_url=self.connection.config.get_auth_args()["auth_url"], **credentials)
-        try:
-            plugin.get_token(self.connection.session)
-        except exceptions.Unauthorized:
-            return False
-        except exceptions.NotFound:
-            if not may_be_gone:
-                raise
-            return False
-        return True
+        """Tell whether Keystone lets somebody in, see `accepts`."""
+        return accepts(self.connection, login, may_be_gone=may_be_gone, **credentials)
 
     def take(self, step: Step) -> None:
         """Take one step of the plan."""

@@ -26,8 +26,8 @@ attributes:
 notes:
   - A question is a dictionary with O(resources) keys C(service) and C(type) as the SDK names them (C(network) and C(subnet)),
     and optionally C(parameters), the SDK's filters for lists of that type.
-  - With C(optional) set to V(true) the answer is an empty list where the cloud has no such service.
   - With C(id) the question is for the one resource of that name or id, for services that know no list (C(compute), C(quota_set)).
+  - With C(optional) a question that the cloud does not answer, because it lacks the service or refuses this user, has its reason in RV(refused).
   - A string in C(parameters) or C(id) may contain C({project_id}) and C({user_id}), the ids of the session itself.
   - The interface and the region come from the entry of clouds.yaml unless given.
 extends_documentation_fragment:
@@ -52,11 +52,21 @@ resources:
   returned: always
   type: dict
   sample: {flavors: [{id: "1", name: small}]}
+refused:
+  description: Why the cloud did not answer, for questions that are C(optional).
+  returned: always
+  type: dict
+  sample: {load_balancers: "there is no load_balancer service"}
 """
 
 import typing as t
 
 from ansible_collections.openstack.cloud.plugins.module_utils.openstack import OpenStackModule
+
+try:
+    from keystoneauth1.exceptions import ClientException as KeystoneError
+except ImportError:  # said by the base class
+    KeystoneError = OSError
 
 KEYS = frozenset({"service", "type", "parameters", "id", "optional"})
 
@@ -75,10 +85,10 @@ def check_question(name: str, question: t.Any) -> dict[str, t.Any]:
     for key in ("service", "type"):
         if not isinstance(question.get(key), str) or not question[key].isidentifier():
             raise QuestionError(f"resources.{name}: set {key} to the SDK's name of it, such as network or subnet")
-    if not isinstance(question.get("optional", False), bool):
-        raise QuestionError(f"resources.{name}: set optional to true or false")
     if not isinstance(question.get("parameters") or {}, dict):
         raise QuestionError(f"resources.{name}: give parameters as a dictionary")
+    if not isinstance(question.get("optional", False), bool):
+        raise QuestionError(f"resources.{name}: set optional to true or false")
     return question
 
 
@@ -105,6 +115,11 @@ def fill(value: t.Any, ids: dict[str, str]) -> t.Any:
     return value
 
 
+def reason(error: Exception) -> str:
+    """Return why a cloud did not answer, in one line."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
 class CloudResourcesInfo(OpenStackModule):
     """The module: one connection, one answer per question."""
 
@@ -120,16 +135,22 @@ class CloudResourcesInfo(OpenStackModule):
         ids: dict[str, str] = {}
         if "{project_id}" in str(questions) or "{user_id}" in str(questions):
             ids = {"project_id": self.conn.current_project_id or "", "user_id": self.conn.current_user_id or ""}
-        self.exit_json(changed=False, resources={name: self.ask(name, fill(q, ids)) for name, q in questions.items()})
+        resources: dict[str, list[dict[str, t.Any]]] = {}
+        refused: dict[str, str] = {}
+        for name, question in questions.items():
+            try:
+                resources[name] = self.ask(name, fill(question, ids))
+            except (self.sdk.exceptions.SDKException, KeystoneError) as exc:
+                if not question.get("optional"):
+                    raise
+                refused[name] = reason(exc)
+        self.exit_json(changed=False, resources=resources, refused=refused)
 
     def ask(self, name: str, question: dict[str, t.Any]) -> list[dict[str, t.Any]]:
         """Return the resources that answer one question."""
-        proxy = getattr(self.conn, question["service"], None)
-        method = getattr(proxy, method_name(question), None)
+        method = getattr(getattr(self.conn, question["service"], None), method_name(question), None)
         if method is None:
             self.fail_json(msg=f"resources.{name}: this SDK has no {question['service']}.{method_name(question)}, correct service and type")
-        if question.get("optional") and proxy is not None and not proxy.get_endpoint():
-            return []
         parameters = question.get("parameters") or {}
         if "id" not in question:
             return [found.to_dict(computed=False) for found in method(**parameters)]

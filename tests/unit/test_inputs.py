@@ -51,6 +51,7 @@ def changed(**changes):
         GOOD,
         {},
         changed(masters=3),
+        changed(node_prefix="blue-"),
         changed(masters="3", workers="0"),
         changed(cidrs__underlay_cidr="192.168.7.0/24"),
         changed(cidrs__cluster_pod_cidr="fd00:1::/56"),
@@ -72,6 +73,11 @@ def test_good_settings_have_no_problem(settings):
         (changed(cluster_name="My_Cluster"), "cluster_name is 'My_Cluster': use at most 40 small letters"),
         (changed(cluster_name="x" * 41), "use at most 40"),
         (changed(cluster_name="kos-"), "no hyphen last"),
+        (
+            changed(node_prefix="blue"),
+            "cluster_node_prefix is 'blue': use at most 20 small letters, digits and hyphens, a letter first and a hyphen last.",
+        ),
+        (changed(node_prefix="Blue-"), "cluster_node_prefix is 'Blue-'"),
         (changed(masters=2), "cluster_masters is 2: set it to 1 or 3, since etcd"),
         (changed(masters=0), "cluster_masters is 0: set it to 1, 3, 5 or 7"),
         (changed(masters=9), "cluster_masters is 9: set it to 1, 3, 5 or 7"),
@@ -142,6 +148,7 @@ class Run:
         assert (done.returncode == 0) == (not sentences), said
         assert [sentence for sentence in sentences if sentence not in said] == [], said
         assert "changed=0" in said
+        return said
 
 
 @pytest.fixture
@@ -202,8 +209,31 @@ def test_preflight_refuses_a_state_folder_of_something_else(run):
     )
 
 
-def test_an_existing_cloud_needs_its_contract_at_once(run):
-    run("preflight", "There is no", "cloud.yaml: playbooks/openstack.yaml (with kos_base: existing you) writes it", kos_base="existing")
+def test_an_existing_cloud_needs_a_name_at_once(run, monkeypatch):
+    monkeypatch.delenv("OS_CLOUD", raising=False)
+    run("preflight", "There is no cloud named: add --cloud NAME, an entry of your clouds.yaml", kos_base="existing")
+    run("preflight", kos_base="existing", base_existing_cloud="mine")
+    monkeypatch.setenv("OS_CLOUD", "mine")
+    run("preflight", kos_base="existing")
+
+
+def test_a_state_folder_of_an_existing_cloud_is_no_sandbox(run):
+    (run.state / "inventory/group_vars/all").mkdir(parents=True)
+    run.write("inventory/group_vars/all/existing.yaml", {"kos_base": "existing", "base_existing_cloud": "mine"})
+    run("preflight")
+    run("preflight", "existing.yaml was made with base existing and you ask for sandbox", kos_base="sandbox")
+
+
+def test_a_login_that_fails_makes_nothing(run, monkeypatch):
+    """Not even a key: the first thing that is asked is whether the cloud lets us in."""
+    auth = {"auth_url": "http://127.0.0.1:1/v3", "username": "u", "password": "not-to-be-seen", "project_name": "p"}
+    run.write("theirs.yaml", {"clouds": {"mine": {"auth": auth}}})
+    monkeypatch.setenv("OS_CLIENT_CONFIG_FILE", str(run.state / "theirs.yaml"))
+    before = sorted(run.state.rglob("*"))
+    said = run("base_existing", "No Keystone answers at http://127.0.0.1:1/v3", kos_base="existing", base_existing_cloud="mine")
+    assert "not-to-be-seen" not in said
+    run("base_existing", "There is no entry other in", "theirs.yaml: it has mine.", kos_base="existing", base_existing_cloud="other")
+    assert sorted(run.state.rglob("*")) == before
 
 
 def test_a_playbook_names_the_stages_that_have_not_run(run):

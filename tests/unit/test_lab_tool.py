@@ -128,6 +128,38 @@ def test_arguments_for_ansible_are_kept_apart(tmp_path):
     assert lab._value(ansible, "kos_base") == "existing"
 
 
+def test_a_cloud_is_enough_to_say_that_it_is_there_already(tmp_path):
+    options, _ = lab._parse(["2", "--base", "existing", "--cloud", "mine", "--settings", "my.yaml"], fake_clone(tmp_path))
+    assert lab._settings(tmp_path, options) == {"kos_base": "existing", "base_existing_cloud": "mine"}
+    assert options.settings == pathlib.Path("my.yaml")
+
+
+def test_settings_are_kept_for_every_playbook(tmp_path):
+    (tmp_path / "my.yaml").write_text("kos_base: existing\ncluster_workers: 1\n", encoding="ascii")
+    assert lab.remembered(tmp_path / "state", None) is None
+    assert lab.remembered(tmp_path / "state", tmp_path / "my.yaml") == "existing"
+    lab.keep(tmp_path / "state", tmp_path / "my.yaml")
+    lab.keep(tmp_path / "state", None)
+    kept = tmp_path / "state/inventory/group_vars/all/settings.yaml"
+    assert (kept.read_text(encoding="ascii"), kept.stat().st_mode & 0o777) == ((tmp_path / "my.yaml").read_text(encoding="ascii"), 0o600)
+    assert lab.remembered(tmp_path / "state", None) == "existing"
+
+
+def test_settings_that_are_not_there_are_told(root, tmp_path):
+    environment = {**os.environ, "KOS_STATE": str(tmp_path / "state"), "KOS_CACHE": str(tmp_path / "cache")}
+    argv = [sys.executable, str(root / "tools/lab"), "1", "--cloud", "mine", "--settings", "none.yaml"]
+    done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "there is no file none.yaml; docs/existing.md" in done.stderr
+
+
+def test_a_clouds_yaml_beside_the_user_is_found(tmp_path):
+    assert lab.beside(tmp_path, {}) == {}
+    (tmp_path / "clouds.yaml").touch()
+    assert lab.beside(tmp_path, {}) == {"OS_CLIENT_CONFIG_FILE": str(tmp_path / "clouds.yaml")}
+    assert lab.beside(tmp_path, {"OS_CLIENT_CONFIG_FILE": "/theirs"}) == {}
+
+
 def test_two_runs_do_not_share_a_state(tmp_path):
     with cli.alone(tmp_path / "state"), pytest.raises(KosError, match="another run"), cli.alone(tmp_path / "state"):
         pass

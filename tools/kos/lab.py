@@ -7,6 +7,7 @@ import argparse
 import contextlib
 import os
 import pathlib
+import re
 import time
 import typing as t
 
@@ -18,6 +19,9 @@ __all__ = ["COMMANDS", "labs", "main", "needs", "prepare"]
 
 # Debian packages by a command that each brings: what the playbooks call on this machine before any role runs.
 COMMANDS = {"ssh": "openssh-client"}
+# In the state folder: what a user says to every playbook that runs on it, and what the base stage was told.
+_SETTINGS = "inventory/group_vars/all/settings.yaml"
+_TOLD = "inventory/group_vars/all/existing.yaml"
 
 
 def main(argv: t.Sequence[str]) -> int:
@@ -26,18 +30,22 @@ def main(argv: t.Sequence[str]) -> int:
     options, ansible = _parse(argv, paths.root)
     started = time.monotonic()
     playbook = find_lab(paths.root, options.lab)
+    options.base = options.base or ("existing" if options.cloud else None)
     settings = _settings(paths.root, options)
-    base = settings.get("kos_base") or _value(ansible, "kos_base") or "sandbox"
+    base = settings.get("kos_base") or _value(ansible, "kos_base") or remembered(paths.state, options.settings) or "sandbox"
+    if options.settings and not options.settings.is_file():
+        raise KosError(f"there is no file {options.settings}; docs/existing.md shows what settings look like.")
     host.check(host.probe(paths.state, paths.cache), needs(base, again=(paths.state / "inventory/hosts.yaml").exists()))
     with alone(paths.state):
         host.install(COMMANDS)
         venv.ensure(paths.root, "requirements.txt")
         prepare(paths)
+        keep(paths.state, options.settings)
         program = [str(paths.venv / "bin/ansible-playbook"), str(playbook)]
         for name, value in settings.items():
             program += ["-e", f"{name}={value}"]
         say(f"Lab {options.lab} on {base}; state in {paths.state}")
-        code = call([*program, *ansible], cwd=paths.root, env=environment(paths))
+        code = call([*program, *ansible], cwd=paths.root, env={**environment(paths), **beside(pathlib.Path.cwd())})
     spent = f"{(time.monotonic() - started) / 60:.1f} minutes"
     if code:
         say(
@@ -83,6 +91,32 @@ def prepare(paths: Paths) -> None:
         seed.write_text("---\nall: {}\n", encoding="ascii")
 
 
+def keep(state: pathlib.Path, settings: pathlib.Path | None) -> None:
+    """Keep a file of variables in the state folder, where every playbook that runs on it finds them."""
+    if settings is not None:
+        kept = state / _SETTINGS
+        kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        kept.write_bytes(settings.read_bytes())
+        kept.chmod(0o600)
+
+
+def remembered(state: pathlib.Path, settings: pathlib.Path | None) -> str | None:
+    """Return the base that a file of settings names: the new one, the one that is kept, or what the base stage was told."""
+    for path in (settings, state / _SETTINGS, state / _TOLD):
+        with contextlib.suppress(OSError, AttributeError):
+            # Before .venv there is nothing that reads YAML.
+            found = re.search(r"^kos_base: *[\"']?(\w+)", path.read_text(encoding="utf-8"), re.MULTILINE)  # type: ignore[union-attr]
+            if found:
+                return found[1]
+    return None
+
+
+def beside(folder: pathlib.Path, environ: t.Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return what makes the SDK find the clouds.yaml of the folder in which the command was given; playbooks run in another one."""
+    found = {"OS_CLIENT_CONFIG_FILE": folder / "clouds.yaml", "OS_CLIENT_SECURE_FILE": folder / "secure.yaml"}
+    return {name: str(path) for name, path in found.items() if name not in environ and path.exists()}
+
+
 def environment(paths: Paths) -> dict[str, str]:
     """Return the environment of ansible-playbook: stages are shown, a log is kept."""
     log = paths.state / "log"
@@ -105,7 +139,7 @@ def where_to_go_next(paths: Paths) -> str:
         (paths.state / "openrc/admin", "OpenStack, as its operator", "source {}; .venv/bin/openstack service list"),
         (paths.state / "verify.md", "What was checked", "{}"),
         (paths.root / "tools/ssh_to_node", "A node", "tools/ssh_to_node NAME"),
-        (paths.root / "tools/sandbox", "Put away, bring back, remove", "tools/sandbox stop | start | destroy"),
+        (paths.state / "sandbox", "Put away, bring back, remove", "tools/sandbox stop | start | destroy"),
     ]
     rows = [(what, how.format(_short(path, paths.root))) for path, what, how in doors if path.exists()]
     if paths.state != paths.root / ".state":
@@ -123,6 +157,8 @@ def _parse(argv: t.Sequence[str], root: pathlib.Path) -> tuple[argparse.Namespac
     )
     parser.add_argument("lab", metavar="LAB", help=f"one of {', '.join(labs(root)) or '(none yet)'}")
     parser.add_argument("--base", help="what the cloud stands on (default: sandbox)")
+    parser.add_argument("--cloud", metavar="NAME", help="entry of your clouds.yaml, for --base existing")
+    parser.add_argument("--settings", metavar="FILE", type=pathlib.Path, help="file of variables, which the state folder keeps")
     parser.add_argument("--layout", help=f"machines of the sandbox: {' or '.join(LAYOUTS)}")
     return parser.parse_args(own), ansible
 
@@ -137,6 +173,8 @@ def _settings(root: pathlib.Path, options: argparse.Namespace) -> dict[str, str]
         if value not in choices:
             raise KosError(f"there is no {name} {value}; there are {', '.join(choices) or 'none'}.")
         settings[f"kos_{name}"] = value
+    if options.cloud is not None:
+        settings["base_existing_cloud"] = options.cloud
     return settings
 
 

@@ -163,6 +163,8 @@ def ring3(paths: Paths, scratch: pathlib.Path, options: argparse.Namespace) -> l
         *(Step(f"lab {name}", [str(tools / "lab"), name], limit=60 * _MINUTE) for name in labs),
         *_again(labs[-1], tools, state),
         Step("end to end", ["pytest", *_clients_alone()], pytest=True, limit=30 * _MINUTE),
+        # The same cloud, as somebody else's.
+        Step("existing cloud", ["pytest", "tests/existing"], pytest=True, limit=30 * _MINUTE),
         *_stopped_and_started(tools),
         # It runs tools/refresh, with something of somebody else in the project.
         Step("refresh", ["pytest", "tests/e2e/refresh"], pytest=True, limit=20 * _MINUTE),
@@ -228,7 +230,10 @@ def in_order_of_stages(root: pathlib.Path, names: t.Collection[str]) -> list[str
     # The last lab has all that the others have, in its place.
     text = "".join(_with_imports(path) for path in reversed(lab.labs(root).values()))
     named = list(dict.fromkeys(re.findall(r"kos\.labs\.(\w+)", text)))
-    place = {name: named.index(name) if name in named else len(named) for name in names if name != "default"}
+    place: dict[str, float] = {name: named.index(name) if name in named else len(named) for name in names if name != "default"}
+    # The cloud that is there already is, here, the one that the other roles have made.
+    if "base_existing" in place:
+        place["base_existing"] = place.get("os_tenant", len(named)) + 0.5
     return sorted(place, key=lambda name: (place[name], name))
 
 
