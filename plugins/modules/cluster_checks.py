@@ -47,6 +47,15 @@ options:
   region:
     description: Region that nodes must say they are in, if O(servers) are given.
     type: str
+  pod_range:
+    description: Addresses of pods. With it, the ways that packets take from node to node are compared with Flannel's backend.
+    type: str
+  routes:
+    description:
+      - The routes of the cluster's router as the network API has them, to compare with the nodes' ranges of pods.
+      - Leave them out if there is no cloud controller manager.
+    type: list
+    elements: dict
   api_port:
     description: Port of the API servers.
     type: int
@@ -119,6 +128,8 @@ def main() -> None:
             "floating_ips": {"type": "dict", "default": {}},
             "servers": {"type": "list", "elements": "dict"},
             "region": {"type": "str"},
+            "pod_range": {"type": "str"},
+            "routes": {"type": "list", "elements": "dict"},
             "api_port": {"type": "int", "default": 6443},
             "domain": {"type": "str", "default": "cluster.local"},
             "image": {"type": "str", "required": True},
