@@ -42,14 +42,16 @@ def foreign_routes(routes: t.Iterable[Object], pods: str, nexthops: t.Collection
 def plan_pairs(pairs: t.Sequence[Object], *, pods: str, wanted: t.Iterable[str]) -> list[dict[str, str]] | None:
     """Return the address pairs that a port must have, or None if it has them.
 
-    Among the pods' addresses these are the wanted ones and no other; what a port lets through besides is left to those who said so.
+    Of parts of the pods' addresses these are the wanted ones and no other. What a port lets through besides is left to those who said so;
+    so is a pair for all pods or more, from which Neutron's firewall for Open vSwitch would not come back: with its flows it deletes those
+    of every pair that lies within.
     """
     inside = _network(pods)
     want = {_network(each) for each in wanted}
     outside = sorted(str(each) for each in want if not _within(str(each), inside))
     if outside:
         raise PodAddressesError(f"{', '.join(outside)} is not within {pods}: give a port addresses of pods only")
-    kept = [dict(pair) for pair in pairs if not _within(pair["ip_address"], inside) or _network(pair["ip_address"]) in want]
+    kept = [dict(pair) for pair in pairs if not _part(pair["ip_address"], inside) or _network(pair["ip_address"]) in want]
     have = {_network(pair["ip_address"]) for pair in kept}
     added = [{"ip_address": str(each)} for each in sorted(want - have, key=str)]
     return [*kept, *added] if added or len(kept) < len(pairs) else None
@@ -58,6 +60,10 @@ def plan_pairs(pairs: t.Sequence[Object], *, pods: str, wanted: t.Iterable[str])
 def _within(text: str, network: Network) -> bool:
     other = _network(text)
     return other.version == network.version and other[0] in network and other[-1] in network
+
+
+def _part(text: str, network: Network) -> bool:
+    return _within(text, network) and _network(text) != network
 
 
 def _network(text: str) -> Network:

@@ -11,9 +11,9 @@ short_description: Tell a cloud's network which addresses of pods it is to carry
 version_added: 0.1.0
 author: The kos.labs authors (@kos-labs)
 description:
-  - Lets ports of nodes send from addresses of pods, exactly from those that are given.
+  - Lets ports of nodes send from parts of the pods' addresses, exactly from those that are given.
   - Takes routes to pods out of a router that a cluster has no use for any more.
-  - Neither routes nor address pairs outside O(range) are touched, so that those of others stay.
+  - Neither routes nor address pairs outside O(range) are touched, so that those of others stay. Nor are pairs for the whole of it.
 options:
   range:
     description: Addresses of pods.

@@ -65,10 +65,12 @@ def test_a_range_that_is_none_is_said_to_be_none() -> None:
         ([], [], None),
         ([], ["10.1.0.0/24"], ["10.1.0.0/24"]),
         (["10.1.0.0/24"], ["10.1.0.0/24"], None),
-        # From routes on the nodes to routes of the cloud, and back, and to an overlay.
-        (["10.1.0.0/16"], ["10.1.0.0/24"], ["10.1.0.0/24"]),
-        (["10.1.0.0/24"], ["10.1.0.0/16"], ["10.1.0.0/16"]),
-        (["10.1.0.0/16"], [], []),
+        (["10.1.0.0/24"], ["10.1.1.0/24"], ["10.1.1.0/24"]),
+        (["10.1.0.0/24"], [], []),
+        (["10.1.0.7"], [], []),
+        # A pair for all pods is somebody's decision, and to take it away would harm those within.
+        (["10.1.0.0/16"], [], None),
+        (["10.1.0.0/16"], ["10.1.0.0/24"], ["10.1.0.0/16", "10.1.0.0/24"]),
         # Those of others, such as a virtual address.
         (["172.18.0.100", "10.1.0.0/24"], [], ["172.18.0.100"]),
         (["172.18.0.100"], [], None),
@@ -104,7 +106,7 @@ def test_what_was_planned_needs_no_other_plan(before: list[str], wanted: list[st
     result = pairs if planned is None else planned
     assert plan_pairs(result, pods=PODS, wanted=wanted) is None
     seen = [each["ip_address"] for each in result]
-    assert {each for each in seen if each.startswith("10.1.")} == set(wanted)
+    assert {each for each in seen if each.startswith("10.1.")} == {*wanted, *({PODS} & set(before))}
     assert [each for each in seen if each.startswith("172.")] == [each for each in before if each.startswith("172.")]
 
 
@@ -121,7 +123,7 @@ class Network:
 
     def __init__(self, *, busy: int = 0) -> None:
         self.router = types.SimpleNamespace(id="r", routes=[OURS, FOREIGN])
-        self.ports = {"p": types.SimpleNamespace(id="p", revision_number=1, allowed_address_pairs=[pair(PODS)])}
+        self.ports = {"p": types.SimpleNamespace(id="p", revision_number=1, allowed_address_pairs=[pair("10.1.9.0/24")])}
         self.busy = busy
         self.calls: list[str] = []
 
