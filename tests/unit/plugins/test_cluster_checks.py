@@ -462,7 +462,7 @@ BY_OVERLAY = {
 }
 BY_CLOUD = {"master1": OWN, "worker1": ""}
 ROUTED = [{"destination": "10.1.0.0/24", "nexthop": "172.18.0.1"}, {"destination": "10.1.1.0/24", "nexthop": "172.18.0.2"}]
-FOREIGN_ROUTE = {"destination": "192.0.2.0/24", "nexthop": "172.18.0.99"}
+FOREIGN_ROUTE = {"destination": "198.51.100.0/24", "nexthop": "172.18.0.99"}
 
 
 def look_at_ways(backend, said, routes=None):

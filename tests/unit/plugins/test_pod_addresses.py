@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 PODS = "10.1.0.0/16"
 NODES = ["172.18.0.11", "172.18.0.12"]
 OURS = {"destination": "10.1.0.0/24", "nexthop": "172.18.0.11"}
-FOREIGN = {"destination": "192.0.2.0/24", "nexthop": "172.18.0.12"}
+FOREIGN = {"destination": "198.51.100.0/24", "nexthop": "172.18.0.12"}
 INTRUDER = {"destination": "10.1.9.0/24", "nexthop": "172.18.0.99"}
 
 
