@@ -64,6 +64,10 @@ class Settings:
     region: str | None = None
     # Seconds that the cloud gets to make a load balancer; 0 where it makes none.
     load_balancer: int = 0
+    # Addresses of pods; without them nobody asks which way packets take.
+    pod_range: str | None = None
+    # The routes of the cluster's router; None where nobody can write any there.
+    routes: t.Sequence[Object] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -299,6 +303,9 @@ def check_nodes(kubectl: Kubectl, settings: Settings) -> list[Check]:
         address = next((each["address"] for each in status["addresses"] if each["type"] == "InternalIP"), "none")
         wanted = settings.node_ips.get(name)
         problems = []
+        lost = next((each for each in status["conditions"] if each["type"] == "NetworkUnavailable"), {"status": "False"})
+        if lost["status"] != "False":
+            problems.append(f"no network: {lost.get('message', '')}")
         if ready["status"] != "True":
             problems.append(f"not Ready: {ready.get('message', '')}")
         if version != settings.version:
@@ -365,6 +372,94 @@ def check_servers(kubectl: Kubectl, settings: Settings) -> list[Check]:
         seen = ", ".join(filter(None, [node["spec"].get("providerID", ""), *addresses, *labels]))
         checks.append(Check(f"Server of {name}", FAIL if problems else PASS, "; ".join(problems) or seen))
     return checks
+
+
+_BACKENDS = {"vxlan": "an overlay", "host-gw": "routes on the nodes", "alloc": "routes of the cloud"}
+_FLANNEL = "--namespace=kube-flannel"
+
+
+@dataclasses.dataclass(frozen=True)
+class Way:
+    """How a node sends to a range of pods."""
+
+    range: str
+    gateway: str
+    device: str
+
+
+def ways(text: str) -> list[Way]:
+    """Parse what `ip route` prints of the ways that lead to other machines."""
+    found = [re.match(r"(?P<range>\S+) via (?P<gateway>\S+) dev (?P<device>\S+)", line) for line in text.splitlines()]
+    return [Way(**each.groupdict()) for each in found if each]
+
+
+def ways_problems(
+    backend: str, own: str, ranges: t.Mapping[str, str], seen: t.Sequence[Way], overlays: t.Collection[str]
+) -> t.Iterator[str]:
+    """Say in what a node's ways differ from those that Flannel's backend has; `ranges` are pods' ranges by address of the node."""
+    there = {way.range: way for way in seen}
+    others = {each: address for address, each in ranges.items() if address != own}
+    if backend == "alloc":
+        yield from (f"it has a route of its own to {way.range} via {way.gateway}" for way in seen)
+    for each, address in sorted(others.items()) if backend != "alloc" else []:
+        way = there.pop(each, None)
+        if way is None:
+            yield f"no route to {each} of {address}"
+        elif backend == "host-gw" and way.gateway != address:
+            yield f"{each} goes via {way.gateway}, its node is {address}"
+        elif backend == "vxlan" and way.device not in overlays:
+            yield f"{each} goes by {way.device} and not through the overlay"
+    if backend != "alloc":
+        yield from (f"a route to {each} via {way.gateway}, where no node is" for each, way in sorted(there.items()))
+    if backend != "vxlan" and overlays:
+        yield f"the overlay's {', '.join(sorted(overlays))} is still there"
+
+
+def check_ways(kubectl: Kubectl, settings: Settings) -> list[Check]:
+    """See that packets to pods of other nodes take the way that Flannel's backend is for, and no other is left."""
+    found = kubectl.run(_FLANNEL, "get", "configmap", "kube-flannel", "--ignore-not-found", "--output=json")
+    if found.code != 0:
+        raise ClusterCheckError(last_line(found.err))
+    if settings.pod_range is None or not found.out.strip():
+        return []
+    backend = json.loads(json.loads(found.out)["data"]["net-conf.json"])["Backend"]["Type"]
+    nodes = [node for node in kubectl.read("get", "nodes")["items"] if node["metadata"]["name"] in settings.node_ips]
+    ranges = {settings.node_ips[node["metadata"]["name"]]: node["spec"].get("podCIDR", "none") for node in nodes}
+    pods = kubectl.read(_FLANNEL, "get", "pods", "--selector=app=flannel")["items"]
+    of_node = {pod["spec"].get("nodeName"): pod["metadata"]["name"] for pod in pods if is_ready(pod)}
+    script = f"ip -4 route show root {settings.pod_range}; ip -brief link show type vxlan"
+
+    def look(name: str) -> list[str]:
+        if name not in of_node:
+            return [f"{name}: no pod of Flannel is ready there"]
+        result = kubectl.run(_FLANNEL, "exec", of_node[name], "--container=flannel", "--", "sh", "-c", script)
+        if result.code != 0:
+            return [f"{name}: {last_line(result.err)}"]
+        overlays = re.findall(r"^(flannel\.\S+)", result.out, re.MULTILINE)
+        return [f"{name}: {problem}" for problem in ways_problems(backend, settings.node_ips[name], ranges, ways(result.out), overlays)]
+
+    with concurrent.futures.ThreadPoolExecutor(max_workers=_WORKERS) as pool:
+        problems = [problem for each in pool.map(look, sorted(settings.node_ips)) for problem in each]
+    seen = f"{_BACKENDS.get(backend, backend)}, on {len(settings.node_ips)} nodes"
+    checks = [Check("Way between pods", FAIL if problems else PASS, "; ".join(problems) or seen)]
+    if settings.routes is not None:
+        checks.append(check_router(settings, backend, ranges))
+    return checks
+
+
+def check_router(settings: Settings, backend: str, ranges: t.Mapping[str, str]) -> Check:
+    """See that the cluster's router leads to the pods of each node if the cloud is to route them, and to none if not."""
+    name, pods = "Routes of the router", ipaddress.ip_network(settings.pod_range or "")
+    routes = {(each["destination"], each["nexthop"]) for each in settings.routes or []}
+    inside = {each for each in routes if ipaddress.ip_network(each[0]).version == pods.version and ipaddress.ip_network(each[0])[0] in pods}
+    others = f", and {len(routes) - len(inside)} of others" if len(routes) > len(inside) else ""
+    wanted = {(each, address) for address, each in ranges.items()} if backend == "alloc" else set()
+    # What leads elsewhere is not ours, and harms only where the cloud routes.
+    mine = inside if backend == "alloc" else {each for each in inside if each[1] in ranges}
+    problems = [f"no route to {one} via {other}" for one, other in sorted(wanted - mine)]
+    problems += [f"a route to {one} via {other} that should not be" for one, other in sorted(mine - wanted)]
+    seen = ", ".join(f"{one} via {other}" for one, other in sorted(wanted)) or "none to pods"
+    return Check(name, FAIL if problems else PASS, "; ".join(problems) or seen + others)
 
 
 def check_node_restriction(kubectl: Kubectl, settings: Settings) -> list[Check]:
@@ -767,6 +862,7 @@ def run_checks(kubectl: Kubectl, settings: Settings) -> list[Check]:
         ("Kubelets report", lambda: check_heartbeats(kubectl, settings)),
         ("Nodes", lambda: check_nodes(kubectl, settings)),
         ("Servers of nodes", lambda: check_servers(kubectl, settings) if settings.servers is not None else []),
+        ("Way between pods", lambda: check_ways(kubectl, settings)),
         ("Nodes cannot change others", lambda: check_node_restriction(kubectl, settings)),
         ("System workloads", lambda: check_workloads(kubectl, settings)),
     ]

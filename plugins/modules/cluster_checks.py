@@ -51,6 +51,15 @@ options:
     description: Seconds that the cloud gets to make a load balancer for a service. With V(0) none is asked for.
     type: int
     default: 0
+  pod_range:
+    description: Addresses of pods. With it, the ways that packets take from node to node are compared with Flannel's backend.
+    type: str
+  routes:
+    description:
+      - The routes of the cluster's router as the network API has them, to compare with the nodes' ranges of pods.
+      - Leave them out if there is no cloud controller manager.
+    type: list
+    elements: dict
   api_port:
     description: Port of the API servers.
     type: int
@@ -124,6 +133,8 @@ def main() -> None:
             "servers": {"type": "list", "elements": "dict"},
             "region": {"type": "str"},
             "load_balancer": {"type": "int", "default": 0},
+            "pod_range": {"type": "str"},
+            "routes": {"type": "list", "elements": "dict"},
             "api_port": {"type": "int", "default": 6443},
             "domain": {"type": "str", "default": "cluster.local"},
             "image": {"type": "str", "required": True},

@@ -316,6 +316,22 @@ def test_callback_writes_what_the_other_tools_read(root, tmp_path):
 # --- rings
 
 
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ("4096+0 records in\n4096+0 records out\n268435456 bytes (268 MB, 256 MiB) copied, 0.5 s, 537 MB/s\n", 536.870912),
+        ("4096+0 records in\n4096+0 records out\n268435456 bytes (256.0MB) copied, 2.000000 seconds, 128.0MB/s\n", 134.217728),
+    ],
+)
+def test_bench_reads_the_speed_that_dd_says(said, expected):
+    assert bench.rate(said) == pytest.approx(expected)
+
+
+def test_bench_that_moved_nothing_is_a_sentence():
+    with pytest.raises(KosError, match="dd said nothing of its speed but: nc: refused"):
+        bench.rate("nc: refused")
+
+
 def test_scenarios_run_in_the_order_of_the_stages(tmp_path):
     clone = fake_clone(tmp_path)
     (clone / "labs/lab1.yaml").write_text(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""tools/bench: seconds per stage and memory of the machines, as tables for docs/performance.md."""
+"""tools/bench: seconds per stage and memory of the machines, throughput between pods, as tables for docs/performance.md."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import os
 import pathlib
 import platform
 import re
+import statistics
 import subprocess
 import time
 import typing as t
@@ -16,7 +17,13 @@ import typing as t
 from kos import KosError, host
 from kos.cli import Paths, say, table
 
-__all__ = ["main", "stage_rows"]
+__all__ = ["main", "rate", "stage_rows"]
+
+_NAMESPACE = "kos-bench"
+_PORT = 9000
+# 128 MB each.
+_TRANSFERS, _BLOCKS = 7, 2048
+_TWO = 2
 
 
 def main(argv: t.Sequence[str]) -> int:
@@ -28,9 +35,15 @@ def main(argv: t.Sequence[str]) -> int:
     parser.add_argument("--lab", metavar="LAB", help="run this lab first, from what stands now")
     parser.add_argument("--again", action="store_true", help="measure a second run as well")
     parser.add_argument("--refresh", action="store_true", help="measure tools/refresh and the lab on top of it as well")
+    parser.add_argument("--pods", action="store_true", help="measure between pods of two nodes of the lab that stands, and nothing else")
     options = parser.parse_args(argv)
     paths = Paths.of()
     say(machine())
+    if options.pods:
+        say(
+            "\n" + table(("way of pods", "MB/s, median", "least", "most", "round trip, ms", "load before", "after"), [_between_pods(paths)])
+        )
+        return 0
     if options.lab:
         _measure(paths, f"lab {options.lab}", ["lab", options.lab])
     else:
@@ -74,6 +87,89 @@ def memory_rows(processes: t.Iterable[tuple[str, int]], smallest: int = 20) -> l
     if small:
         rows.append(("others", sum(row[1] for row in small), sum(row[2] for row in small)))
     return [*rows, ("all", sum(row[1] for row in rows), sum(row[2] for row in rows))] if rows else []
+
+
+def rate(text: str) -> float:
+    """Return the MB per second that dd has printed of itself, in whatever way it does."""
+    match = re.search(r"(\d+) bytes .*?, ([\d.e-]+) s", text)
+    if not match or not float(match[2]):
+        raise KosError(f"dd said nothing of its speed but: {text.strip() or 'nothing'}")
+    return int(match[1]) / float(match[2]) / 1e6
+
+
+def _between_pods(paths: Paths) -> tuple[str, float, float, float, str, str, str]:
+    """Send zeros by TCP between pods of two nodes, one transfer after the other, and ping."""
+    kubectl = [str(paths.state / "bin/kubectl"), "--kubeconfig", str(paths.state / "kubeconfig/admin")]
+
+    def run(*arguments: str, text: str | None = None) -> str:
+        done = subprocess.run([*kubectl, *arguments], input=text or "", capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise KosError(f"kubectl {' '.join(arguments[:6])} failed: {done.stderr.strip() or 'no message'}")
+        return done.stdout
+
+    config = json.loads(run("-n", "kube-flannel", "get", "configmap", "kube-flannel", "-o", "jsonpath={.data.net-conf\\.json}"))
+    image = f"registry.k8s.io/e2e-test-images/agnhost:{_agnhost(paths)}"
+    before = os.getloadavg()[0]
+    try:
+        run("apply", "-f", "-", text=json.dumps(_peers(image)))
+        run("-n", _NAMESPACE, "rollout", "status", "daemonset/peer", "--timeout=180s")
+        items = json.loads(run("-n", _NAMESPACE, "get", "pods", "-o", "json"))["items"]
+        if len(items) < _TWO:
+            raise KosError("there is one worker only; packets between nodes need two.")
+        (one, _), (other, address) = ((pod["metadata"]["name"], pod["status"]["podIP"]) for pod in items[:_TWO])
+        rates = []
+        for _ in range(_TRANSFERS):
+            receive = [*kubectl, "-n", _NAMESPACE, "exec", other, "--", "sh", "-c", f"nc -l -p {_PORT} >/dev/null"]
+            with subprocess.Popen(receive) as receiver:
+                try:
+                    # A second for it to listen; dd's clock starts later.
+                    send = f"sleep 1; {{ dd if=/dev/zero bs=64k count={_BLOCKS} 2>&3 | nc -N {address} {_PORT}; }} 3>&1"
+                    rates.append(rate(run("-n", _NAMESPACE, "exec", one, "--", "sh", "-c", send)))
+                finally:
+                    receiver.terminate()
+        pings = run("-n", _NAMESPACE, "exec", one, "--", "ping", "-c", "50", "-i", "0.1", "-q", address)
+    finally:
+        run("delete", "namespace", _NAMESPACE, "--ignore-not-found", "--wait=false")
+    trip = re.search(r"= [\d.]+/([\d.]+)/", pings)
+    return (
+        config["Backend"]["Type"],
+        round(statistics.median(rates), 1),
+        round(min(rates), 1),
+        round(max(rates), 1),
+        trip[1] if trip else "unknown",
+        f"{before:.1f}",
+        f"{os.getloadavg()[0]:.1f}",
+    )
+
+
+def _peers(image: str) -> dict[str, t.Any]:
+    """Return a pod on each worker that does nothing by itself."""
+    labels = {"app": "peer"}
+    container = {
+        "name": "peer",
+        "image": image,
+        "args": ["pause"],
+        "securityContext": {"runAsUser": 0, "capabilities": {"add": ["NET_RAW"]}},
+    }
+    spec = {"terminationGracePeriodSeconds": 1, "containers": [container]}
+    meta = {"name": "peer", "namespace": _NAMESPACE}
+    template = {"metadata": {"labels": labels}, "spec": spec}
+    peers = {
+        "apiVersion": "apps/v1",
+        "kind": "DaemonSet",
+        "metadata": meta,
+        "spec": {"selector": {"matchLabels": labels}, "template": template},
+    }
+    space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": _NAMESPACE}}
+    return {"apiVersion": "v1", "kind": "List", "items": [space, peers]}
+
+
+def _agnhost(paths: Paths) -> str:
+    text = (paths.root / "group_vars/all/versions.yaml").read_text(encoding="utf-8")
+    match = re.search(r'^agnhost_version: "?([^"\s]+)', text, re.MULTILINE)
+    if not match:
+        raise KosError("group_vars/all/versions.yaml has no agnhost_version.")
+    return match[1]
 
 
 def _measure(paths: Paths, what: str, argv: t.Sequence[str]) -> None:

@@ -467,3 +467,102 @@ def test_the_leader_for_the_cloud_is_asked_for_where_there_is_one(servers, asked
     kubectl = Answers(("lease", Result(1, "", "not found")))
     checks = cluster_checks.check_leases(kubectl, dataclasses.replace(SETTINGS, servers=servers))
     assert len(checks) == asked
+
+
+def flannel(backend, said):
+    """A cluster with Flannel; `said` is what each node's pod of Flannel prints of its ways."""
+    addresses = {"10.1.0.0/24": "master1", "10.1.1.0/24": "worker1"}
+    nodes = [{"metadata": {"name": name}, "spec": {"podCIDR": each}} for each, name in addresses.items()]
+    pods = [
+        {
+            "metadata": {"name": f"flannel-{name}"},
+            "spec": {"nodeName": name},
+            "status": {"conditions": [{"type": "Ready", "status": "True"}]},
+        }
+        for name in said
+    ]
+    return Answers(
+        ("get configmap", {"data": {"net-conf.json": json.dumps({"Network": "10.1.0.0/16", "Backend": {"Type": backend}})}}),
+        ("get nodes", {"items": nodes}),
+        ("get pods", {"items": pods}),
+        *((f"exec flannel-{name}", text) for name, text in said.items()),
+    )
+
+
+OWN = "10.1.0.0/24 dev cni0 proto kernel scope link src 10.1.0.1\n"
+OVERLAY = "flannel.1        UNKNOWN        aa:bb:cc:dd:ee:ff <BROADCAST,MULTICAST,UP,LOWER_UP>\n"
+BY_ROUTE = {"master1": OWN + "10.1.1.0/24 via 172.18.0.2 dev eth0\n", "worker1": "10.1.0.0/24 via 172.18.0.1 dev eth0\n"}
+BY_OVERLAY = {
+    "master1": OWN + "10.1.1.0/24 via 10.1.1.0 dev flannel.1 onlink\n" + OVERLAY,
+    "worker1": "10.1.0.0/24 via 10.1.0.0 dev flannel.1 onlink\n" + OVERLAY,
+}
+BY_CLOUD = {"master1": OWN, "worker1": ""}
+ROUTED = [{"destination": "10.1.0.0/24", "nexthop": "172.18.0.1"}, {"destination": "10.1.1.0/24", "nexthop": "172.18.0.2"}]
+FOREIGN_ROUTE = {"destination": "198.51.100.0/24", "nexthop": "172.18.0.99"}
+
+
+def look_at_ways(backend, said, routes=None):
+    settings = dataclasses.replace(SETTINGS, pod_range="10.1.0.0/16", routes=routes)
+    return {check.name: (check.verdict, check.seen) for check in cluster_checks.check_ways(flannel(backend, said), settings)}
+
+
+@pytest.mark.parametrize(
+    ("backend", "said", "seen"),
+    [
+        ("vxlan", BY_OVERLAY, "an overlay, on 2 nodes"),
+        ("host-gw", BY_ROUTE, "routes on the nodes, on 2 nodes"),
+        ("alloc", BY_CLOUD, "routes of the cloud, on 2 nodes"),
+    ],
+)
+def test_packets_take_the_way_that_is_meant(backend, said, seen):
+    assert look_at_ways(backend, said) == {"Way between pods": ("pass", seen)}
+
+
+@pytest.mark.parametrize(
+    ("backend", "said", "seen"),
+    [
+        ("vxlan", {**BY_OVERLAY, "worker1": ""}, "worker1: no route to 10.1.0.0/24 of 172.18.0.1"),
+        ("vxlan", {**BY_OVERLAY, "worker1": BY_ROUTE["worker1"] + OVERLAY}, "worker1: 10.1.0.0/24 goes by eth0 and not through the overlay"),
+        ("host-gw", {**BY_ROUTE, "worker1": "10.1.0.0/24 via 172.18.0.7 dev eth0\n"}, "worker1: 10.1.0.0/24 goes via 172.18.0.7, its node is 172.18.0.1"),
+        ("host-gw", {**BY_ROUTE, "worker1": BY_ROUTE["worker1"] + OVERLAY}, "worker1: the overlay's flannel.1 is still there"),
+        ("host-gw", {**BY_ROUTE, "worker1": BY_ROUTE["worker1"] + "10.1.7.0/24 via 172.18.0.7 dev eth0\n"},
+         "worker1: a route to 10.1.7.0/24 via 172.18.0.7, where no node is"),
+        ("alloc", {**BY_CLOUD, "worker1": BY_ROUTE["worker1"]}, "worker1: it has a route of its own to 10.1.0.0/24 via 172.18.0.1"),
+        ("alloc", {"master1": OWN}, "worker1: no pod of Flannel is ready there"),
+        ("alloc", {"master1": OWN, "worker1": Result(1, "", "Error from server")}, "worker1: Error from server"),
+    ],
+)  # fmt: skip
+def test_a_way_that_is_not_meant_is_told(backend, said, seen):
+    assert look_at_ways(backend, said) == {"Way between pods": ("fail", seen)}
+
+
+@pytest.mark.parametrize(
+    ("backend", "said", "routes", "verdict", "seen"),
+    [
+        ("alloc", BY_CLOUD, ROUTED, "pass", "10.1.0.0/24 via 172.18.0.1, 10.1.1.0/24 via 172.18.0.2"),
+        ("alloc", BY_CLOUD, [*ROUTED, FOREIGN_ROUTE], "pass", "10.1.0.0/24 via 172.18.0.1, 10.1.1.0/24 via 172.18.0.2, and 1 of others"),
+        ("alloc", BY_CLOUD, ROUTED[:1], "fail", "no route to 10.1.1.0/24 via 172.18.0.2"),
+        ("alloc", BY_CLOUD, [*ROUTED, {"destination": "10.1.9.0/24", "nexthop": "172.18.0.9"}], "fail",
+         "a route to 10.1.9.0/24 via 172.18.0.9 that should not be"),
+        ("host-gw", BY_ROUTE, [], "pass", "none to pods"),
+        ("host-gw", BY_ROUTE, [FOREIGN_ROUTE], "pass", "none to pods, and 1 of others"),
+        ("host-gw", BY_ROUTE, ROUTED[:1], "fail", "a route to 10.1.0.0/24 via 172.18.0.1 that should not be"),
+    ],
+)  # fmt: skip
+def test_the_router_leads_to_pods_where_it_should(backend, said, routes, verdict, seen):
+    assert look_at_ways(backend, said, routes)["Routes of the router"] == (verdict, seen)
+
+
+def test_without_flannel_nobody_asks_for_its_ways():
+    settings = dataclasses.replace(SETTINGS, pod_range="10.1.0.0/16")
+    assert cluster_checks.check_ways(Answers(("get configmap", "")), settings) == []
+
+
+def test_a_node_that_is_cut_off_is_not_well():
+    cut = node("master1", address="172.18.0.1")
+    cut["status"]["conditions"].append(
+        {"type": "NetworkUnavailable", "status": "True", "message": "RouteController failed to create a route"}
+    )
+    settings = dataclasses.replace(SETTINGS, node_ips={"master1": "172.18.0.1"})
+    (check,) = cluster_checks.check_nodes(Answers(("get nodes", {"items": [cut]})), settings)
+    assert (check.verdict, check.seen) == ("fail", "no network: RouteController failed to create a route")
