@@ -21,8 +21,8 @@ __all__ = ["main", "rate", "stage_rows"]
 
 _NAMESPACE = "kos-bench"
 _PORT = 9000
-# 128 MB each.
-_TRANSFERS, _BLOCKS = 7, 2048
+# 64 MB each.
+_TRANSFERS, _BLOCKS = 5, 1024
 _TWO = 2
 
 
@@ -129,7 +129,7 @@ def _between_pods(paths: Paths) -> tuple[str, float, float, float, str, str, str
                     receiver.terminate()
         pings = run("-n", _NAMESPACE, "exec", one, "--", "ping", "-c", "50", "-i", "0.1", "-q", address)
     finally:
-        run("delete", "namespace", _NAMESPACE, "--ignore-not-found", "--wait=false")
+        run("delete", "namespace", _NAMESPACE, "--ignore-not-found", "--timeout=120s")
     trip = re.search(r"= [\d.]+/([\d.]+)/", pings)
     return (
         config["Backend"]["Type"],
