@@ -11,6 +11,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import shutil
 import socket
 import subprocess
 import typing as t
@@ -140,6 +141,8 @@ def person(paths: Paths, operator: Cloud, tmp_path_factory: pytest.TempPathFacto
         person.run("refresh", "--only-delete", "--yes")
         person.playbook("base_existing", "-e", "base_existing_state=absent")
     person.run("mirror", "stop")
+    for folder in paths.state.glob("existing*"):
+        shutil.rmtree(folder)
     operator.run("user", "delete", "berta")
     operator.run("project", "delete", "berta")
 

@@ -130,7 +130,7 @@ def test_arguments_for_ansible_are_kept_apart(tmp_path):
 
 def test_a_cloud_is_enough_to_say_that_it_is_there_already(tmp_path):
     options, _ = lab._parse(["2", "--base", "existing", "--cloud", "mine", "--settings", "my.yaml"], fake_clone(tmp_path))
-    assert lab._settings(tmp_path, options) == {"kos_base": "existing", "base_existing_cloud": "mine"}
+    assert lab._settings(tmp_path, options) == {"kos_base": "existing", "base_existing_cloud": "mine", "base_existing_clouds_file": ""}
     assert options.settings == pathlib.Path("my.yaml")
 
 
@@ -154,10 +154,17 @@ def test_settings_that_are_not_there_are_told(root, tmp_path):
 
 
 def test_a_clouds_yaml_beside_the_user_is_found(tmp_path):
-    assert lab.beside(tmp_path, {}) == {}
+    state = tmp_path / ".state"
+    assert lab.with_clouds({"A": "1"}, state, tmp_path) == {"A": "1"}
     (tmp_path / "clouds.yaml").touch()
-    assert lab.beside(tmp_path, {}) == {"OS_CLIENT_CONFIG_FILE": str(tmp_path / "clouds.yaml")}
-    assert lab.beside(tmp_path, {"OS_CLIENT_CONFIG_FILE": "/theirs"}) == {}
+    assert lab.with_clouds({}, state, tmp_path) == {"OS_CLIENT_CONFIG_FILE": str(tmp_path / "clouds.yaml")}
+    theirs = {"OS_CLIENT_CONFIG_FILE": "/theirs", "OS_CLOUD": "mine"}
+    assert lab.with_clouds(theirs, state, tmp_path) == theirs
+
+
+def test_the_logins_of_the_state_folder_are_not_what_somebody_brings(tmp_path):
+    ours = {"OS_CLIENT_CONFIG_FILE": str(tmp_path / ".state/clouds.yaml"), "OS_CLOUD": "kos-tenant"}
+    assert lab.with_clouds(ours, tmp_path / ".state", tmp_path) == {}
 
 
 def test_two_runs_do_not_share_a_state(tmp_path):

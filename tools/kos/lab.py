@@ -45,7 +45,7 @@ def main(argv: t.Sequence[str]) -> int:
         for name, value in settings.items():
             program += ["-e", f"{name}={value}"]
         say(f"Lab {options.lab} on {base}; state in {paths.state}")
-        code = call([*program, *ansible], cwd=paths.root, env={**environment(paths), **beside(pathlib.Path.cwd())})
+        code = call([*program, *ansible], cwd=paths.root, env=with_clouds(environment(paths), paths.state, pathlib.Path.cwd()))
     spent = f"{(time.monotonic() - started) / 60:.1f} minutes"
     if code:
         say(
@@ -111,10 +111,19 @@ def remembered(state: pathlib.Path, settings: pathlib.Path | None) -> str | None
     return None
 
 
-def beside(folder: pathlib.Path, environ: t.Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return what makes the SDK find the clouds.yaml of the folder in which the command was given; playbooks run in another one."""
-    found = {"OS_CLIENT_CONFIG_FILE": folder / "clouds.yaml", "OS_CLIENT_SECURE_FILE": folder / "secure.yaml"}
-    return {name: str(path) for name, path in found.items() if name not in environ and path.exists()}
+def with_clouds(environ: t.Mapping[str, str], state: pathlib.Path, folder: pathlib.Path) -> dict[str, str]:
+    """Let the SDK find the clouds.yaml of the folder in which the command was given: playbooks run in another one.
+
+    What tools/credentials says, the logins of the state folder, is not what somebody brings.
+    """
+    own = str(state / "clouds.yaml")
+    found = {name: value for name, value in environ.items() if (name, value) != ("OS_CLIENT_CONFIG_FILE", own)}
+    if len(found) < len(environ):
+        found.pop("OS_CLOUD", None)
+    for name, path in (("OS_CLIENT_CONFIG_FILE", folder / "clouds.yaml"), ("OS_CLIENT_SECURE_FILE", folder / "secure.yaml")):
+        if path.exists():
+            found.setdefault(name, str(path))
+    return found
 
 
 def environment(paths: Paths) -> dict[str, str]:
@@ -174,7 +183,8 @@ def _settings(root: pathlib.Path, options: argparse.Namespace) -> dict[str, str]
             raise KosError(f"there is no {name} {value}; there are {', '.join(choices) or 'none'}.")
         settings[f"kos_{name}"] = value
     if options.cloud is not None:
-        settings["base_existing_cloud"] = options.cloud
+        # It is looked for anew: the file of an earlier run may be gone.
+        settings |= {"base_existing_cloud": options.cloud, "base_existing_clouds_file": ""}
     return settings
 
 

@@ -22,7 +22,14 @@ def test_method_name(question: dict[str, t.Any], method: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "question", ["networks", {"service": "network"}, {"service": "a b", "type": "c"}, {"service": "a", "type": "b", "delete": 1}]
+    "question",
+    [
+        "networks",
+        {"service": "network"},
+        {"service": "a b", "type": "c"},
+        {"service": "a", "type": "b", "delete": 1},
+        {"service": "a", "type": "b", "optional": "no"},
+    ],
 )
 def test_bad_questions(question: t.Any) -> None:
     with pytest.raises(QuestionError, match=r"resources\.x"):
