@@ -130,19 +130,20 @@ def test_arguments_for_ansible_are_kept_apart(tmp_path):
 
 def test_a_cloud_is_enough_to_say_that_it_is_there_already(tmp_path):
     options, _ = lab._parse(["2", "--base", "existing", "--cloud", "mine", "--settings", "my.yaml"], fake_clone(tmp_path))
-    assert lab._settings(tmp_path, options) == {"kos_base": "existing", "base_existing_cloud": "mine", "base_existing_clouds_file": ""}
+    assert lab._settings(tmp_path, options) == {"kos_base": "existing", "base_existing_cloud": "mine"}
     assert options.settings == pathlib.Path("my.yaml")
 
 
 def test_settings_are_kept_for_every_playbook(tmp_path):
     (tmp_path / "my.yaml").write_text("kos_base: existing\ncluster_workers: 1\n", encoding="ascii")
-    assert lab.remembered(tmp_path / "state", None) is None
-    assert lab.remembered(tmp_path / "state", tmp_path / "my.yaml") == "existing"
+    kept = tmp_path / "state/inventory/group_vars/all/settings.yaml"
+    assert lab.remembered("kos_base", None, kept) is None
+    assert lab.remembered("kos_base", tmp_path / "my.yaml", kept) == "existing"
     lab.keep(tmp_path / "state", tmp_path / "my.yaml")
     lab.keep(tmp_path / "state", None)
-    kept = tmp_path / "state/inventory/group_vars/all/settings.yaml"
     assert (kept.read_text(encoding="ascii"), kept.stat().st_mode & 0o777) == ((tmp_path / "my.yaml").read_text(encoding="ascii"), 0o600)
-    assert lab.remembered(tmp_path / "state", None) == "existing"
+    assert lab.remembered("kos_base", None, kept) == "existing"
+    assert lab.remembered("base_existing_clouds_file", None, kept) is None
 
 
 def test_settings_that_are_not_there_are_told(root, tmp_path):

@@ -32,7 +32,11 @@ def main(argv: t.Sequence[str]) -> int:
     playbook = find_lab(paths.root, options.lab)
     options.base = options.base or ("existing" if options.cloud else None)
     settings = _settings(paths.root, options)
-    base = settings.get("kos_base") or _value(ansible, "kos_base") or remembered(paths.state, options.settings) or "sandbox"
+    told = (options.settings, paths.state / _SETTINGS)
+    base = settings.get("kos_base") or _value(ansible, "kos_base") or remembered("kos_base", *told, paths.state / _TOLD) or "sandbox"
+    if options.cloud and not remembered("base_existing_clouds_file", *told):
+        # It is looked for anew: the file of an earlier run may be gone.
+        settings["base_existing_clouds_file"] = ""
     if options.settings and not options.settings.is_file():
         raise KosError(f"there is no file {options.settings}; docs/existing.md shows what settings look like.")
     host.check(host.probe(paths.state, paths.cache), needs(base, again=(paths.state / "inventory/hosts.yaml").exists()))
@@ -100,12 +104,12 @@ def keep(state: pathlib.Path, settings: pathlib.Path | None) -> None:
         kept.chmod(0o600)
 
 
-def remembered(state: pathlib.Path, settings: pathlib.Path | None) -> str | None:
-    """Return the base that a file of settings names: the new one, the one that is kept, or what the base stage was told."""
-    for path in (settings, state / _SETTINGS, state / _TOLD):
-        with contextlib.suppress(OSError, AttributeError):
+def remembered(name: str, *files: pathlib.Path | None) -> str | None:
+    """Return a variable that one of these files sets, the first that does."""
+    for path in filter(None, files):
+        with contextlib.suppress(OSError):
             # Before .venv there is nothing that reads YAML.
-            found = re.search(r"^kos_base: *[\"']?(\w+)", path.read_text(encoding="utf-8"), re.MULTILINE)  # type: ignore[union-attr]
+            found = re.search(rf"^{name}: *[\"']?([^\s\"'#]+)", path.read_text(encoding="utf-8"), re.MULTILINE)
             if found:
                 return found[1]
     return None
@@ -183,8 +187,7 @@ def _settings(root: pathlib.Path, options: argparse.Namespace) -> dict[str, str]
             raise KosError(f"there is no {name} {value}; there are {', '.join(choices) or 'none'}.")
         settings[f"kos_{name}"] = value
     if options.cloud is not None:
-        # It is looked for anew: the file of an earlier run may be gone.
-        settings |= {"base_existing_cloud": options.cloud, "base_existing_clouds_file": ""}
+        settings["base_existing_cloud"] = options.cloud
     return settings
 
 
