@@ -149,7 +149,8 @@ def _too_small(flavor: Object, least: t.Mapping[str, int]) -> list[str]:
 
 
 def _extensions(found: Found, wanted: Object) -> t.Iterator[str]:
-    if "extensions" not in found:
+    # A network service that does not tell has them all the same.
+    if not found.get("extensions"):
         return
     missing = sorted(set(wanted.get("extensions", ())) - {each["alias"] for each in found["extensions"]})
     if missing:
@@ -162,7 +163,7 @@ def _services(_found: Found, wanted: Object) -> t.Iterator[str]:
         if not set(types) & set(session["services"]):
             yield (
                 f"The lab needs {name.capitalize()} and the cloud's catalog has no {types[0]} service: use a cloud that has it, "
-                f"or set kos_cloud_offers to a list without {name}, and the lab goes without what it is for."
+                f"or go without what it is for by -e '{{\"kos_cloud_offers\": []}}'."
             )
         elif name == "octavia" and "load_balancers" in refused:
             yield (

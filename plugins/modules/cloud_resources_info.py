@@ -27,7 +27,7 @@ notes:
   - A question is a dictionary with O(resources) keys C(service) and C(type) as the SDK names them (C(network) and C(subnet)),
     and optionally C(parameters), the SDK's filters for lists of that type.
   - With C(id) the question is for the one resource of that name or id, for services that know no list (C(compute), C(quota_set)).
-  - With C(optional) a question that the cloud does not answer, because it lacks the service or refuses this user, has its reason in RV(refused).
+  - With C(optional) the answer is an empty list where the cloud lacks the service or refuses this user, and RV(refused) has the reason.
   - A string in C(parameters) or C(id) may contain C({project_id}) and C({user_id}), the ids of the session itself.
   - The interface and the region come from the entry of clouds.yaml unless given.
 extends_documentation_fragment:
@@ -64,9 +64,9 @@ import typing as t
 from ansible_collections.openstack.cloud.plugins.module_utils.openstack import OpenStackModule
 
 try:
-    from keystoneauth1.exceptions import ClientException as KeystoneError
+    from keystoneauth1.exceptions import EndpointNotFound
 except ImportError:  # said by the base class
-    KeystoneError = OSError
+    EndpointNotFound = OSError
 
 KEYS = frozenset({"service", "type", "parameters", "id", "optional"})
 
@@ -140,10 +140,11 @@ class CloudResourcesInfo(OpenStackModule):
         for name, question in questions.items():
             try:
                 resources[name] = self.ask(name, fill(question, ids))
-            except (self.sdk.exceptions.SDKException, KeystoneError) as exc:
+            # What a cloud or its operator decided; that it is broken just now is no answer.
+            except (self.sdk.exceptions.ForbiddenException, self.sdk.exceptions.NotFoundException, EndpointNotFound) as exc:
                 if not question.get("optional"):
                     raise
-                refused[name] = reason(exc)
+                resources[name], refused[name] = [], reason(exc)
         self.exit_json(changed=False, resources=resources, refused=refused)
 
     def ask(self, name: str, question: dict[str, t.Any]) -> list[dict[str, t.Any]]:

@@ -136,13 +136,14 @@ def test_a_cloud_is_enough_to_say_that_it_is_there_already(tmp_path):
 
 def test_settings_are_kept_for_every_playbook(tmp_path):
     (tmp_path / "my.yaml").write_text("kos_base: existing\ncluster_workers: 1\n", encoding="ascii")
-    assert lab.remembered(tmp_path / "state", None) is None
-    assert lab.remembered(tmp_path / "state", tmp_path / "my.yaml") == "existing"
+    kept = tmp_path / "state/inventory/group_vars/all/settings.yaml"
+    assert lab.remembered("kos_base", None, kept) is None
+    assert lab.remembered("kos_base", tmp_path / "my.yaml", kept) == "existing"
     lab.keep(tmp_path / "state", tmp_path / "my.yaml")
     lab.keep(tmp_path / "state", None)
-    kept = tmp_path / "state/inventory/group_vars/all/settings.yaml"
     assert (kept.read_text(encoding="ascii"), kept.stat().st_mode & 0o777) == ((tmp_path / "my.yaml").read_text(encoding="ascii"), 0o600)
-    assert lab.remembered(tmp_path / "state", None) == "existing"
+    assert lab.remembered("kos_base", None, kept) == "existing"
+    assert lab.remembered("base_existing_clouds_file", None, kept) is None
 
 
 def test_settings_that_are_not_there_are_told(root, tmp_path):
@@ -154,10 +155,17 @@ def test_settings_that_are_not_there_are_told(root, tmp_path):
 
 
 def test_a_clouds_yaml_beside_the_user_is_found(tmp_path):
-    assert lab.beside(tmp_path, {}) == {}
+    state = tmp_path / ".state"
+    assert lab.with_clouds({"A": "1"}, state, tmp_path) == {"A": "1"}
     (tmp_path / "clouds.yaml").touch()
-    assert lab.beside(tmp_path, {}) == {"OS_CLIENT_CONFIG_FILE": str(tmp_path / "clouds.yaml")}
-    assert lab.beside(tmp_path, {"OS_CLIENT_CONFIG_FILE": "/theirs"}) == {}
+    assert lab.with_clouds({}, state, tmp_path) == {"OS_CLIENT_CONFIG_FILE": str(tmp_path / "clouds.yaml")}
+    theirs = {"OS_CLIENT_CONFIG_FILE": "/theirs", "OS_CLOUD": "mine"}
+    assert lab.with_clouds(theirs, state, tmp_path) == theirs
+
+
+def test_the_logins_of_the_state_folder_are_not_what_somebody_brings(tmp_path):
+    ours = {"OS_CLIENT_CONFIG_FILE": str(tmp_path / ".state/clouds.yaml"), "OS_CLOUD": "kos-tenant"}
+    assert lab.with_clouds(ours, tmp_path / ".state", tmp_path) == {}
 
 
 def test_two_runs_do_not_share_a_state(tmp_path):

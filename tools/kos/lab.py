@@ -32,7 +32,11 @@ def main(argv: t.Sequence[str]) -> int:
     playbook = find_lab(paths.root, options.lab)
     options.base = options.base or ("existing" if options.cloud else None)
     settings = _settings(paths.root, options)
-    base = settings.get("kos_base") or _value(ansible, "kos_base") or remembered(paths.state, options.settings) or "sandbox"
+    told = (options.settings, paths.state / _SETTINGS)
+    base = settings.get("kos_base") or _value(ansible, "kos_base") or remembered("kos_base", *told, paths.state / _TOLD) or "sandbox"
+    if options.cloud and not remembered("base_existing_clouds_file", *told):
+        # It is looked for anew: the file of an earlier run may be gone.
+        settings["base_existing_clouds_file"] = ""
     if options.settings and not options.settings.is_file():
         raise KosError(f"there is no file {options.settings}; docs/existing.md shows what settings look like.")
     host.check(host.probe(paths.state, paths.cache), needs(base, again=(paths.state / "inventory/hosts.yaml").exists()))
@@ -45,7 +49,7 @@ def main(argv: t.Sequence[str]) -> int:
         for name, value in settings.items():
             program += ["-e", f"{name}={value}"]
         say(f"Lab {options.lab} on {base}; state in {paths.state}")
-        code = call([*program, *ansible], cwd=paths.root, env={**environment(paths), **beside(pathlib.Path.cwd())})
+        code = call([*program, *ansible], cwd=paths.root, env=with_clouds(environment(paths), paths.state, pathlib.Path.cwd()))
     spent = f"{(time.monotonic() - started) / 60:.1f} minutes"
     if code:
         say(
@@ -100,21 +104,30 @@ def keep(state: pathlib.Path, settings: pathlib.Path | None) -> None:
         kept.chmod(0o600)
 
 
-def remembered(state: pathlib.Path, settings: pathlib.Path | None) -> str | None:
-    """Return the base that a file of settings names: the new one, the one that is kept, or what the base stage was told."""
-    for path in (settings, state / _SETTINGS, state / _TOLD):
-        with contextlib.suppress(OSError, AttributeError):
+def remembered(name: str, *files: pathlib.Path | None) -> str | None:
+    """Return a variable that one of these files sets, the first that does."""
+    for path in filter(None, files):
+        with contextlib.suppress(OSError):
             # Before .venv there is nothing that reads YAML.
-            found = re.search(r"^kos_base: *[\"']?(\w+)", path.read_text(encoding="utf-8"), re.MULTILINE)  # type: ignore[union-attr]
+            found = re.search(rf"^{name}: *[\"']?([^\s\"'#]+)", path.read_text(encoding="utf-8"), re.MULTILINE)
             if found:
                 return found[1]
     return None
 
 
-def beside(folder: pathlib.Path, environ: t.Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return what makes the SDK find the clouds.yaml of the folder in which the command was given; playbooks run in another one."""
-    found = {"OS_CLIENT_CONFIG_FILE": folder / "clouds.yaml", "OS_CLIENT_SECURE_FILE": folder / "secure.yaml"}
-    return {name: str(path) for name, path in found.items() if name not in environ and path.exists()}
+def with_clouds(environ: t.Mapping[str, str], state: pathlib.Path, folder: pathlib.Path) -> dict[str, str]:
+    """Let the SDK find the clouds.yaml of the folder in which the command was given: playbooks run in another one.
+
+    What tools/credentials says, the logins of the state folder, is not what somebody brings.
+    """
+    own = str(state / "clouds.yaml")
+    found = {name: value for name, value in environ.items() if (name, value) != ("OS_CLIENT_CONFIG_FILE", own)}
+    if len(found) < len(environ):
+        found.pop("OS_CLOUD", None)
+    for name, path in (("OS_CLIENT_CONFIG_FILE", folder / "clouds.yaml"), ("OS_CLIENT_SECURE_FILE", folder / "secure.yaml")):
+        if path.exists():
+            found.setdefault(name, str(path))
+    return found
 
 
 def environment(paths: Paths) -> dict[str, str]:
