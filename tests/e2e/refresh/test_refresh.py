@@ -103,3 +103,14 @@ def test_the_neighbour_is_untouched(refreshed, tenant, neighbour, wait_for):
                 return tenant.json(kind, "show", number, "-f", "json")[status[kind]] == "ACTIVE"
 
             wait_for(f"the neighbour's {kind}", active, 240)
+
+
+def test_nothing_runs_on_for_servers_that_are_gone(refreshed, paths, inventory, wait_for):
+    """An instance that outlives its server keeps its disk busy."""
+
+    def disks(machine):
+        argv = [str(paths.root / "tools/sandbox"), "ssh", machine, "losetup --list --noheadings --output BACK-FILE"]
+        return subprocess.run(argv, env=paths.environment(), capture_output=True, text=True, check=True).stdout.splitlines()
+
+    for machine in inventory["compute"]["hosts"]:
+        wait_for(f"the end of disks on {machine}", lambda machine=machine: not any("deleted" in disk for disk in disks(machine)), 30)
