@@ -89,7 +89,7 @@ class CloudAccess(OpenStackModule):
     """The module: reads as the user, plans, acts as the user."""
 
     argument_spec: t.ClassVar = {
-        "keypair": {"type": "str", "required": True},
+        "keypair": {"type": "str", "required": True, "no_log": False},
         "public_key": {"type": "str", "no_log": False},
         "credential": {"type": "str", "default": ""},
         "secret": {"type": "str", "no_log": True},
