@@ -258,11 +258,11 @@ def test_no_password_of_a_person_is_kept(person, cloud):
 
 
 def test_the_login_of_a_program_is_used_as_it_is(person, cloud):
-    made = cloud("application", "credential", "create", "by-hand")
+    made = cloud.sdk.identity.create_application_credential(cloud.sdk.current_user_id, "by-hand")
     path = person.home / "clouds.yaml"
     clouds = yaml.safe_load(path.read_text(encoding="utf-8"))
-    auth = {"auth_url": clouds["clouds"]["work"]["auth"]["auth_url"], "application_credential_id": made["id"]}
-    auth["application_credential_secret"] = made["secret"]
+    auth = {"auth_url": clouds["clouds"]["work"]["auth"]["auth_url"], "application_credential_id": made.id}
+    auth["application_credential_secret"] = made.secret
     clouds["clouds"]["program"] = {"auth_type": "v3applicationcredential", "auth": auth}
     path.write_text(yaml.safe_dump(clouds), encoding="utf-8")
     other = Person(person.paths, person.home, person.state.with_name("existing-program"))
@@ -277,12 +277,12 @@ def test_the_login_of_a_program_is_used_as_it_is(person, cloud):
         code, said = other.playbook("base_existing", "-e", json.dumps(names))
         assert code == 0, said[-3000:]
         kept = yaml.safe_load((other.state / "clouds.yaml").read_text(encoding="utf-8"))["clouds"]["kos-cluster"]
-        assert kept["auth"]["application_credential_id"] == made["id"]
+        assert kept["auth"]["application_credential_id"] == made.id
         assert len(cloud.credentials()) == 2
         code, said = other.playbook("base_existing", "-e", "base_existing_state=absent")
         assert code == 0, said[-3000:]
     finally:
-        cloud.run("application", "credential", "delete", made["id"])
+        cloud.run("application", "credential", "delete", made.id)
 
 
 def test_another_state_folder_does_not_take_over_a_cluster(person, cloud):
