@@ -140,12 +140,16 @@ class CloudResourcesInfo(OpenStackModule):
         for name, question in questions.items():
             try:
                 resources[name] = self.ask(name, fill(question, ids))
-            # What a cloud or its operator decided; that it is broken just now is no answer.
-            except (self.sdk.exceptions.ForbiddenException, self.sdk.exceptions.NotFoundException, EndpointNotFound) as exc:
+            except self.no_answer() as exc:
                 if not question.get("optional"):
                     raise
                 resources[name], refused[name] = [], reason(exc)
         self.exit_json(changed=False, resources=resources, refused=refused)
+
+    def no_answer(self) -> tuple[type[Exception], ...]:
+        """Return what says that a cloud or its operator has decided so; that it is broken just now is not among that."""
+        known = self.sdk.exceptions
+        return (known.ForbiddenException, known.NotFoundException, known.ServiceDisabledException, EndpointNotFound)
 
     def ask(self, name: str, question: dict[str, t.Any]) -> list[dict[str, t.Any]]:
         """Return the resources that answer one question."""

@@ -3,10 +3,18 @@
 
 from __future__ import annotations
 
+import types
 import typing as t
 
+import openstack
 import pytest
-from ansible_collections.kos.labs.plugins.modules.cloud_resources_info import QuestionError, check_question, fill, method_name
+from ansible_collections.kos.labs.plugins.modules.cloud_resources_info import (
+    CloudResourcesInfo,
+    QuestionError,
+    check_question,
+    fill,
+    method_name,
+)
 
 
 @pytest.mark.parametrize(
@@ -38,3 +46,38 @@ def test_bad_questions(question: t.Any) -> None:
 
 def test_fill() -> None:
     assert fill({"a": ["{project_id}", 1], "b": "x{user_id}"}, {"project_id": "p", "user_id": "u"}) == {"a": ["p", 1], "b": "xu"}
+
+
+class Absent:
+    """A service that the catalog does not have, as the SDK shows it."""
+
+    def __getattr__(self, name: str) -> t.NoReturn:
+        raise openstack.exceptions.ServiceDisabledException("not in the catalog")
+
+
+class Broken:
+    """A service that does not work at the moment."""
+
+    def load_balancers(self) -> t.NoReturn:
+        raise openstack.exceptions.HttpException("500")
+
+
+def answer(service: t.Any, *, optional: bool) -> dict[str, t.Any]:
+    module = object.__new__(CloudResourcesInfo)
+    said: dict[str, t.Any] = {}
+    module.sdk, module.conn = openstack, types.SimpleNamespace(load_balancer=service)
+    module.params = {"resources": {"x": {"service": "load_balancer", "type": "load_balancer", "optional": optional}}}
+    module.exit_json = lambda **result: said.update(result)
+    module.run()
+    return said
+
+
+def test_a_service_that_the_cloud_does_not_have_may_be_optional() -> None:
+    said = answer(Absent(), optional=True)
+    assert (said["resources"], said["refused"]) == ({"x": []}, {"x": "not in the catalog"})
+
+
+@pytest.mark.parametrize(("service", "optional"), [(Absent(), False), (Broken(), True)])
+def test_other_silence_is_an_error(service: t.Any, optional: bool) -> None:
+    with pytest.raises(openstack.exceptions.SDKException):
+        answer(service, optional=optional)
