@@ -14,7 +14,8 @@ PURPOSE = {"apiserver": ["sslserver"], "etcd-server": ["sslserver", "sslclient"]
 
 
 def certificates():
-    return sorted(path for path in PKI.glob("**/*.crt") if path.parent.name != "ca")
+    """Those of the cluster; the cloud's own have authorities of their own."""
+    return sorted(path for path in PKI.glob("**/*.crt") if path.parent.name not in ("ca", "octavia"))
 
 
 def verify(certificate, authority, purpose):

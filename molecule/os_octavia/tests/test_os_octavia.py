@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
+import subprocess
 
 import openstack
 import pytest
@@ -109,3 +110,10 @@ def test_a_load_balancer_serves_and_goes(host, cloud, subnet, inside, balancer, 
     cloud.load_balancer.wait_for_delete(balancer, interval=2, wait=PATIENCE)
     assert list(cloud.network.ports(network_id=subnet.network_id, device_owner="Octavia")) == []
     eventually("the end of its amphora", lambda: cloud.compute.find_server(amphora.compute_id, all_projects=True) is None)
+
+
+def test_what_workers_show_to_amphorae_passes_a_strict_check():
+    pki = STATE / "pki/octavia"
+    argv = ["openssl", "verify", "-x509_strict", "-purpose", "sslclient", "-CAfile", str(pki / "client-ca.crt"), str(pki / "client.crt")]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
