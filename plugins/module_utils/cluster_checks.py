@@ -656,12 +656,18 @@ def curl(kubectl: Kubectl, settings: Settings, pod: Pod, urls: t.Sequence[str]) 
 
 def curl_until(kubectl: Kubectl, settings: Settings, pod: Pod, urls: t.Sequence[str]) -> set[str]:
     """Fetch addresses from within a pod, and those that did not answer again for as long as an old answer of the DNS may be kept."""
-    answered, end = curl(kubectl, settings, pod, urls), time.monotonic() + min(_KEPT_BY_DNS, settings.timeout)
-    while (missing := [url for url in urls if url not in answered]) and time.monotonic() < end:
+    answered: set[str] = set()
+    end = time.monotonic() + min(_KEPT_BY_DNS, settings.timeout)
+    while True:
+        late = time.monotonic() >= end
+        try:
+            answered |= curl(kubectl, settings, pod, [url for url in urls if url not in answered])
+        except ClusterCheckError:
+            if late:
+                raise
+        if late or answered.issuperset(urls):
+            return answered
         time.sleep(1)
-        with contextlib.suppress(ClusterCheckError):
-            answered |= curl(kubectl, settings, pod, missing)
-    return answered
 
 
 def check_pod_network(kubectl: Kubectl, settings: Settings, pods: t.Sequence[Pod], services: t.Mapping[str, Object]) -> list[Check]:
