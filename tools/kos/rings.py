@@ -173,7 +173,7 @@ def ring3(paths: Paths, scratch: pathlib.Path, options: argparse.Namespace) -> l
             [str(tools / "lab"), labs[-1], "--", "-e", "cluster_masters=3", "-e", "cluster_workers=1"],
             limit=30 * _MINUTE,
         ),
-        Step("loss of a master", ["pytest", "tests/e2e/masters"], pytest=True, limit=20 * _MINUTE),
+        Step("three masters", ["pytest", "tests/e2e/masters"], pytest=True),
     ]
     return _in_sandbox("3", steps, state, scratch, options)
 
