@@ -14,7 +14,7 @@ import subprocess
 import time
 import typing as t
 
-from kos import KosError, host
+from kos import KosError, host, lab
 from kos.cli import Paths, say, table
 
 __all__ = ["main", "rate", "stage_rows"]
@@ -108,7 +108,10 @@ def _between_pods(paths: Paths) -> tuple[str, float, float, float, str, str, str
         return done.stdout
 
     config = json.loads(run("-n", "kube-flannel", "get", "configmap", "kube-flannel", "-o", "jsonpath={.data.net-conf\\.json}"))
-    image = f"registry.k8s.io/e2e-test-images/agnhost:{_agnhost(paths)}"
+    version = lab.remembered("agnhost_version", paths.root / "group_vars/all/versions.yaml")
+    if version is None:
+        raise KosError("group_vars/all/versions.yaml has no agnhost_version.")
+    image = f"registry.k8s.io/e2e-test-images/agnhost:{version}"
     before = os.getloadavg()[0]
     try:
         run("apply", "-f", "-", text=json.dumps(_peers(image)))
@@ -162,14 +165,6 @@ def _peers(image: str) -> dict[str, t.Any]:
     }
     space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": _NAMESPACE}}
     return {"apiVersion": "v1", "kind": "List", "items": [space, peers]}
-
-
-def _agnhost(paths: Paths) -> str:
-    text = (paths.root / "group_vars/all/versions.yaml").read_text(encoding="utf-8")
-    match = re.search(r'^agnhost_version: "?([^"\s]+)', text, re.MULTILINE)
-    if not match:
-        raise KosError("group_vars/all/versions.yaml has no agnhost_version.")
-    return match[1]
 
 
 def _measure(paths: Paths, what: str, argv: t.Sequence[str]) -> None:

@@ -15,7 +15,7 @@ from kos import KosError, host, venv
 from kos.cli import Paths, alone, call, say
 from kos.sandbox_plan import LAYOUTS
 
-__all__ = ["COMMANDS", "labs", "main", "needs", "prepare"]
+__all__ = ["COMMANDS", "labs", "main", "needs", "prepare", "remembered"]
 
 # Debian packages by a command that each brings: what the playbooks call on this machine before any role runs.
 COMMANDS = {"ssh": "openssh-client"}
