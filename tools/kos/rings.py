@@ -173,7 +173,7 @@ def ring3(paths: Paths, scratch: pathlib.Path, options: argparse.Namespace) -> l
             [str(tools / "lab"), labs[-1], "--", "-e", "cluster_masters=3", "-e", "cluster_workers=1"],
             limit=30 * _MINUTE,
         ),
-        Step("three masters", ["pytest", "tests/e2e/masters"], pytest=True),
+        Step("three masters", ["pytest", "tests/e2e/masters"], pytest=True, limit=20 * _MINUTE),
     ]
     return _in_sandbox("3", steps, state, scratch, options)
 
@@ -333,7 +333,7 @@ def _run(ring: str, step: Step, paths: Paths, scratch: pathlib.Path, *, quiet: b
             code, output, note = 1, f"{error}\n", str(error).partition("\n")[0]
     else:
         junit = scratch / f"{ring}-{step.name.replace(' ', '-')}.xml"
-        argv = [*step.argv, f"--junitxml={junit}"] if step.pytest else step.argv
+        argv = [*step.argv, f"--junitxml={junit}", "--durations=15", "--durations-min=10"] if step.pytest else step.argv
         code, output = _program(argv, paths, step, quiet=quiet)
         counts, note = _counts(junit) if step.pytest else (None, "")
         if code == 124:
