@@ -387,6 +387,39 @@ def test_rings_are_chosen_by_name(argv, chosen):
     assert rings.chosen(rings._parse(argv)) == chosen
 
 
+@pytest.mark.parametrize(
+    ("names", "gigabytes", "expected"),
+    [
+        (["1", "2", "3"], 24, [["1"], ["2", "3"]]),
+        (["1", "2", "3"], 16, [["1"], ["2"], ["3"]]),
+        (["1", "2", "3", "full"], 64, [["1"], ["2", "3"], ["full"]]),
+        (["1", "3"], 64, [["1"], ["3"]]),
+    ],
+)
+def test_rings_run_side_by_side_where_there_is_memory(names, gigabytes, expected):
+    assert rings.lanes(names, gigabytes * host.GB) == expected
+
+
+def test_rings_side_by_side_are_told_apart_and_one_that_dies_failed(tmp_path, monkeypatch, capsys):
+    (tmp_path / "tools").mkdir()
+    # The third argument is where a ring leaves what it found.
+    (tmp_path / "tools/test").write_text(
+        """import pathlib, sys
+print("a line")
+if sys.argv[1] == "2":
+    pathlib.Path(sys.argv[3]).write_text('[{"ring": "2", "name": "a role", "word": "passed", "passed": 1}]')
+else:
+    sys.exit(3)
+""",
+        encoding="ascii",
+    )
+    monkeypatch.setattr(rings, "_destroy", lambda paths: None)
+    paths = cli.Paths(root=tmp_path, state=tmp_path, cache=tmp_path)
+    found = rings._side_by_side(["2", "3"], paths, tmp_path, rings._parse([]))
+    assert sorted(capsys.readouterr().out.splitlines()) == ["2| a line", "3| a line"]
+    assert [(each.ring, each.word, each.note) for each in found] == [("2", "passed", ""), ("3", "failed", "ended with 3")]
+
+
 def test_an_unknown_ring_is_refused(capsys):
     with pytest.raises(SystemExit):
         rings._parse(["4"])

@@ -13,7 +13,9 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
+import threading
 import time
 import typing as t
 import xml.etree.ElementTree
@@ -69,12 +71,85 @@ def main(argv: t.Sequence[str]) -> int:
     host.install(lab.COMMANDS)
     verdicts: list[Verdict] = []
     with tempfile.TemporaryDirectory(prefix="kos-test-") as scratch:
-        for name in names:
-            say(f"\n=== ring {name}")
-            verdicts += RINGS[name](paths, pathlib.Path(scratch), options)
-    verdicts += not_run(names)
-    say("\n" + report(verdicts))
+        for group in lanes(names, host.probe(paths.root).memory):
+            if len(group) == 1:
+                say(f"\n=== ring {group[0]}")
+                verdicts += RINGS[group[0]](paths, pathlib.Path(scratch), options)
+            else:
+                say(f"\n=== rings {' and '.join(group)}, side by side")
+                verdicts += _side_by_side(group, paths, pathlib.Path(scratch), options)
+    if options.verdicts:
+        options.verdicts.write_text(json.dumps([dataclasses.asdict(verdict) for verdict in verdicts]), encoding="utf-8")
+    else:
+        say("\n" + report([*verdicts, *not_run(names)]))
     return int(any(verdict.failed for verdict in verdicts))
+
+
+def lanes(names: t.Sequence[str], memory: int) -> list[list[str]]:
+    """Group rings: those in one group run at the same time, as two sandboxes mostly wait; `memory` is in bytes."""
+    together = [name for name in names if name in SIDE_BY_SIDE]
+    if len(together) < 2 or memory < len(together) * host.sandbox_needs(again=False).memory:
+        return [[name] for name in names]
+    return [*([name] for name in names if name < together[0]), together, *([name] for name in names if name > together[-1])]
+
+
+def _side_by_side(names: t.Sequence[str], paths: Paths, scratch: pathlib.Path, options: argparse.Namespace) -> list[Verdict]:
+    """Run each ring in a process of its own, as by hand; its lines carry its name."""
+    for name in names:
+        # Here, as two that do it at once get into each other's way where an earlier run left something.
+        _destroy(_test_state(paths, name))
+    processes = {name: _ring_process(name, paths, scratch, options) for name in names}
+    readers = [threading.Thread(target=_tell, args=each, daemon=True) for each in processes.items()]
+    for reader in readers:
+        reader.start()
+    try:
+        for process in processes.values():
+            process.wait()
+    except BaseException:
+        for process in processes.values():
+            process.terminate()
+        for process in processes.values():
+            # They end what they started and take their sandboxes away.
+            process.wait(5 * _MINUTE)
+        raise
+    finally:
+        for reader in readers:
+            # What a kept sandbox runs may hold the other end open.
+            reader.join(10)
+    verdicts = []
+    for name, process in processes.items():
+        try:
+            verdicts += [Verdict(**each) for each in json.loads(_verdicts(scratch, name).read_text(encoding="utf-8"))]
+        except OSError:
+            verdicts.append(Verdict(name, "all of it", "failed", failed=1, note=f"ended with {process.returncode}"))
+    return verdicts
+
+
+def _ring_process(name: str, paths: Paths, scratch: pathlib.Path, options: argparse.Namespace) -> subprocess.Popen[str]:
+    argv = [sys.executable, str(paths.root / "tools/test"), name, "--verdicts", str(_verdicts(scratch, name))]
+    argv += ["--keep"] * options.keep + ["--keep-going"] * options.keep_going
+    argv += [word for scenario in options.scenario or () if name == "2" for word in ("--scenario", scenario)]
+    # In a session of its own, so that an interrupt from a terminal reaches it once, through this process.
+    return subprocess.Popen(
+        argv,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )
+
+
+def _verdicts(scratch: pathlib.Path, name: str) -> pathlib.Path:
+    return scratch / f"verdicts-{name}.json"
+
+
+def _tell(name: str, process: subprocess.Popen[str]) -> None:
+    assert process.stdout
+    with process.stdout as lines:
+        for line in lines:
+            say(f"{name}| {line.rstrip()}")
 
 
 def chosen(options: argparse.Namespace) -> list[str]:
@@ -199,6 +274,8 @@ def ring_full(paths: Paths, scratch: pathlib.Path, options: argparse.Namespace) 
 RINGS = {"1": ring1, "2": ring2, "3": ring3, "full": ring_full}
 # What a change is tested with; the others take their time.
 DEFAULT = ("1", "2", "3")
+# Those that run at the same time where there is memory for their sandboxes.
+SIDE_BY_SIDE = ("2", "3")
 
 
 def _again(name: str, tools: pathlib.Path, state: Paths) -> list[Step]:
@@ -437,5 +514,7 @@ def _parse(argv: t.Sequence[str]) -> argparse.Namespace:
     parser.add_argument("rings", metavar="RING", nargs="*", type=_ring, help=f"{known} (default: {' '.join(DEFAULT)})")
     parser.add_argument("--keep", action="store_true", help="leave the sandboxes in place to look at them")
     parser.add_argument("--keep-going", action="store_true", help="go on after a step that failed")
+    # How a ring that runs beside another one tells the process that shows them all.
+    parser.add_argument("--verdicts", type=pathlib.Path, help=argparse.SUPPRESS)
     parser.add_argument("--scenario", action="append", metavar="ROLE", help="ring 2: only this role (repeatable)")
     return parser.parse_args(argv)
