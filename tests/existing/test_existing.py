@@ -22,7 +22,7 @@ import openstack
 import pytest
 import yaml
 
-from kos import rings
+from kos import lab, rings
 from kos.cli import Paths
 
 PASSWORD = "of-a-person-1"
@@ -68,6 +68,7 @@ class Cloud:
             "port": network.ports(**own),
             "floating ip": network.ips(**own),
             "security group": network.security_groups(**own),
+            "load balancer": self.sdk.load_balancer.load_balancers(**own) if self.sdk.has_service("load-balancer") else (),
         }
         return {kind: {each.id for each in found} for kind, found in kinds.items()}
 
@@ -87,7 +88,7 @@ class Person:
         return self.end([str(self.paths.root / "tools" / tool), *words], self.home, self.kept())
 
     def lab(self, *words: str) -> tuple[int, str]:
-        return self.run("lab", "2", *words)
+        return self.run("lab", lab.numbered(self.paths.root)[-1], *words)
 
     def playbook(self, name: str, *words: str) -> tuple[int, str]:
         """Run a playbook on the state folder, as one does without our tools."""

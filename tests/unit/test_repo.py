@@ -19,12 +19,12 @@ def labs_in(text: str) -> list[str]:
 
 
 def test_readme_lists_the_labs_that_exist(root):
-    existing = [name for name in lab.labs(root) if name.isdigit()]
+    existing = lab.numbered(root)
     assert labs_in((root / "README.md").read_text(encoding="utf-8")) == existing
 
 
 def test_every_lab_has_a_guide(root):
-    assert [name for name in lab.labs(root) if name.isdigit() and not (root / f"docs/lab{name}.md").is_file()] == []
+    assert [name for name in lab.numbered(root) if not (root / f"docs/lab{name}.md").is_file()] == []
 
 
 def test_links_in_documents_lead_somewhere(root):

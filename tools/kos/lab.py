@@ -15,7 +15,7 @@ from kos import KosError, host, venv
 from kos.cli import Paths, alone, call, say
 from kos.sandbox_plan import LAYOUTS
 
-__all__ = ["COMMANDS", "labs", "main", "needs", "prepare", "remembered"]
+__all__ = ["COMMANDS", "labs", "main", "needs", "numbered", "prepare", "remembered"]
 
 # Debian packages by a command that each brings: what the playbooks call on this machine before any role runs.
 COMMANDS = {"ssh": "openssh-client"}
@@ -66,6 +66,11 @@ def labs(root: pathlib.Path) -> dict[str, pathlib.Path]:
     found = {path.stem: path for path in (root / "labs").glob("*.yaml")}
     order = sorted(found, key=lambda stem: (not stem.startswith("lab"), len(stem), stem))
     return {stem[3:] if stem.startswith("lab") else stem: found[stem] for stem in order}
+
+
+def numbered(root: pathlib.Path) -> list[str]:
+    """Return the labs that stand on one another, the newest last."""
+    return [name for name in labs(root) if name.isdigit()]
 
 
 def find_lab(root: pathlib.Path, name: str) -> pathlib.Path:

@@ -232,7 +232,7 @@ def ring3(paths: Paths, scratch: pathlib.Path, options: argparse.Namespace) -> l
     """Run the labs as a person does, one on top of the other, in a sandbox of their own."""
     state = _test_state(paths, "ring3")
     tools = paths.root / "tools"
-    labs = [name for name in lab.labs(paths.root) if name.isdigit()]
+    labs = lab.numbered(paths.root)
     steps = [
         Step(f"lab {labs[0]}, killed", [str(tools / "lab"), labs[0]], killed_after=75),
         *(Step(f"lab {name}", [str(tools / "lab"), name], limit=60 * _MINUTE) for name in labs),
@@ -262,7 +262,7 @@ def ring_full(paths: Paths, scratch: pathlib.Path, options: argparse.Namespace) 
     """Run the newest lab on five machines, where networks lead from machine to machine."""
     state = _test_state(paths, "full")
     tools = paths.root / "tools"
-    newest = [name for name in lab.labs(paths.root) if name.isdigit()][-1]
+    newest = lab.numbered(paths.root)[-1]
     steps = [
         Step(f"lab {newest} on five machines", [str(tools / "lab"), newest, "--layout", "full"], limit=60 * _MINUTE),
         *_again(newest, tools, state),

@@ -10,6 +10,8 @@ import pytest
 import yaml
 
 NAME = "neighbour"
+# As the cloud controller manager of a cluster of that name calls them.
+BALANCER = f"kube_service_{NAME}_default_left-behind"
 SERVICE = {
     "apiVersion": "v1",
     "kind": "Service",
@@ -46,11 +48,12 @@ def neighbour(tenant, contract, has_balancers):
         create("floating ip", external, "--description", NAME)
         create("server", NAME, "--image", contract["image"], "--flavor", contract["flavors"]["worker"], "--network", NAME)
         if has_balancers:
-            create("loadbalancer", "--name", NAME, "--vip-subnet-id", NAME)
+            says = f"Kubernetes external service default/left-behind from cluster {NAME}"
+            create("loadbalancer", "--name", BALANCER, "--description", says, "--vip-subnet-id", NAME)
         yield found
     finally:
         if "loadbalancer" in found:
-            tenant("loadbalancer", "delete", "--cascade", "--wait", NAME)
+            tenant("loadbalancer", "delete", "--cascade", "--wait", BALANCER)
         if "server" in found:
             tenant("server", "delete", "--wait", NAME)
         tenant.run("router", "remove", "subnet", NAME, NAME)
@@ -70,7 +73,12 @@ def refreshed(paths, kubectl, tenant, before, has_balancers, wait_for):
     """Refresh a project in which a Service has just asked for a load balancer."""
     if has_balancers:
         kubectl("apply", "-f", "-", input=json.dumps(SERVICE))
-        wait_for("the load balancer of a Service", lambda: "left-behind" in tenant("loadbalancer", "list", "-f", "json"), 60)
+
+        def asked():
+            names = {each["name"] for each in tenant.json("loadbalancer", "list", "-f", "json")}
+            return any(name.endswith("_default_left-behind") for name in names - {BALANCER})
+
+        wait_for("the load balancer of a Service", asked, 60)
     argv = [str(paths.root / "tools/refresh"), "--yes"]
     done = subprocess.run(argv, env=paths.environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-1000:]
