@@ -122,6 +122,8 @@ def _hooks(trees: t.Iterable[pathlib.Path], recipe: Recipe) -> list[str]:
         f"--customize-hook=rm -rf {removed}",
         '--customize-hook=: > "$1"/etc/machine-id; printf "127.0.0.1 localhost\\n" > "$1"/etc/hosts',
         *(f"--customize-hook={hook}" for hook in recipe.hooks),
+        # What systemd rebuilds at the first start of another /usr was built with the packages.
+        '--customize-hook=touch "$1"/etc/.updated "$1"/var/.updated',
     ]
 
 
