@@ -206,6 +206,9 @@ def ring2(paths: Paths, scratch: pathlib.Path, options: argparse.Namespace) -> l
     # These two take from the mirror, which is filled now, but no machine.
     steps += [_real(module) for module in ("cloud_conf", "k8s_node_taint") if not options.scenario]
     steps += [Step(name, ["molecule", "test", "--destroy=never", "-s", name], limit=20 * _MINUTE) for name in scenarios]
+    if not options.scenario:
+        # The same cloud, as somebody else's.
+        steps.append(Step("existing cloud", ["pytest", "tests/existing"], pytest=True, limit=30 * _MINUTE))
     if "os_keystone" in scenarios:
         # Fewer parts than by default: their number matters to those who compare, not to what must work.
         environ = {
@@ -238,8 +241,6 @@ def ring3(paths: Paths, scratch: pathlib.Path, options: argparse.Namespace) -> l
         *(Step(f"lab {name}", [str(tools / "lab"), name], limit=60 * _MINUTE) for name in labs),
         *_again(labs[-1], tools, state),
         Step("end to end", ["pytest", *_clients_alone()], pytest=True, limit=30 * _MINUTE),
-        # The same cloud, as somebody else's.
-        Step("existing cloud", ["pytest", "tests/existing"], pytest=True, limit=30 * _MINUTE),
         *_stopped_and_started(tools),
         # It runs tools/refresh, with something of somebody else in the project.
         Step("refresh", ["pytest", "tests/e2e/refresh"], pytest=True, limit=20 * _MINUTE),
