@@ -4,53 +4,29 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
+import functools
 import ipaddress
 import json
+import pathlib
 import socket
 import subprocess
+import sys
 import threading
-import urllib.request
 
 import pytest
 import yaml
 
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+import balancers
+from balancers import ANNOTATION, get
+
 NAMESPACE = "kos-e2e-balancers"
-ANNOTATION = "loadbalancer.openstack.org/"
 INTERNAL = "service.beta.kubernetes.io/openstack-internal-load-balancer"
 MANAGER = "openstack-cloud-controller-manager"
 # An address that nobody has.
 ELSEWHERE = "198.51.100.0/24"
 
-
-def service(name, *ports, annotations=None, **spec):
-    """A Service of the pods called web; its ports lead to theirs."""
-    return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {"name": name, "namespace": NAMESPACE, "annotations": annotations or {}},
-        "spec": {
-            "type": "LoadBalancer",
-            "selector": {"app": "web"},
-            "ports": [{"name": f"port-{port}", "port": port, "targetPort": 8080} for port in ports],
-            **spec,
-        },
-    }
-
-
-def pods(versions):
-    image = f"registry.k8s.io/e2e-test-images/agnhost:{versions['agnhost_version']}"
-    container = {"name": "web", "image": image, "args": ["netexec"], "readinessProbe": {"httpGet": {"path": "/", "port": 8080}}}
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": "web", "namespace": NAMESPACE},
-        "spec": {
-            "replicas": 2,
-            "selector": {"matchLabels": {"app": "web"}},
-            "template": {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [container]}},
-        },
-    }
+service = functools.partial(balancers.service, NAMESPACE)
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +68,7 @@ def addresses(kubectl, cloud, versions, us, wait_for):
     """Have all Services made at the same time, in spite of a cloud controller manager that is killed while it waits."""
     objects = [
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}},
-        pods(versions),
+        balancers.pods(NAMESPACE, versions),
         service("plain", 80, 8081),
         service("internal", 80, annotations={INTERNAL: "true"}, externalTrafficPolicy="Local"),
         service("forwarded", 80, annotations={f"{ANNOTATION}x-forwarded-for": "true", f"{ANNOTATION}keep-floatingip": "true"}),
@@ -126,17 +102,6 @@ def addresses(kubectl, cloud, versions, us, wait_for):
         kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=240s")
         for address in cloud.floating_ips():
             cloud.tenant("floating", "ip", "delete", address)
-
-
-def get(address, path="/hostname", *, port=80, seconds=5):
-    """Return a page, or nothing."""
-    with (
-        contextlib.suppress(OSError, http.client.HTTPException),
-        # Without the proxy of the environment.
-        urllib.request.build_opener(urllib.request.ProxyHandler({})).open(f"http://{address}:{port}{path}", timeout=seconds) as answer,
-    ):
-        return answer.read().decode()
-    return None
 
 
 def test_a_manager_that_is_killed_meanwhile_makes_none_twice(addresses, cloud):
