@@ -434,6 +434,22 @@ def test_tools_test_runs_on_the_python_that_is_there(root):
     assert done.stdout.strip() == "['1', '2', '3']"
 
 
+def test_a_step_that_is_killed_leaves_nothing_of_its_own(root, tmp_path):
+    """As a worker of Ansible does, the child of this one has a session of its own."""
+    code = (
+        "import pathlib, subprocess\n"
+        "child = subprocess.Popen(['sleep', '60'], start_new_session=True)\n"
+        f"pathlib.Path('{tmp_path}/pid').write_text(str(child.pid))\n"
+        "child.wait()\n"
+    )
+    paths = cli.Paths(root=root, state=tmp_path, cache=tmp_path)
+    verdict = rings._run("1", rings.Step("killed", [sys.executable, "-c", code], killed_after=2), paths, tmp_path, quiet=True)
+    assert (verdict.word, verdict.note) == ("passed", "after 2 s")
+    stat = pathlib.Path("/proc", (tmp_path / "pid").read_text(), "stat")
+    # Nobody may have asked yet how it ended.
+    assert not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] in "ZX"
+
+
 def test_a_step_that_hangs_is_ended(root, tmp_path):
     paths = cli.Paths(root=root, state=tmp_path, cache=tmp_path)
     verdict = rings._run("1", rings.Step("hang", ["sleep", "60"], limit=1), paths, tmp_path, quiet=True)

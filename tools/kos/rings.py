@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import concurrent.futures
+import contextlib
 import dataclasses
 import json
 import os
@@ -241,6 +242,7 @@ def ring3(paths: Paths, scratch: pathlib.Path, options: argparse.Namespace) -> l
         *(Step(f"lab {name}", [str(tools / "lab"), name], limit=60 * _MINUTE) for name in labs),
         *_again(labs[-1], tools, state),
         Step("end to end", ["pytest", *_clients_alone()], pytest=True, limit=30 * _MINUTE),
+        Step("faults", ["pytest", "tests/e2e/faults"], pytest=True, limit=30 * _MINUTE),
         *_stopped_and_started(tools),
         # It runs tools/refresh, with something of somebody else in the project.
         Step("refresh", ["pytest", "tests/e2e/refresh"], pytest=True, limit=20 * _MINUTE),
@@ -453,7 +455,10 @@ def _program(argv: t.Sequence[str], paths: Paths, step: Step, *, quiet: bool) ->
             output, _ = process.communicate(timeout=step.killed_after or step.limit)
         except subprocess.TimeoutExpired:
             if step.killed_after:
-                os.killpg(process.pid, signal.SIGKILL)
+                # Ansible's workers have sessions of their own.
+                for each in _descendants(process.pid):
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(each, signal.SIGKILL)
                 process.wait()
                 return process.returncode, ""
             _end(process)
@@ -462,6 +467,20 @@ def _program(argv: t.Sequence[str], paths: Paths, step: Step, *, quiet: bool) ->
             _end(process)
             raise
     return process.returncode, output or ""
+
+
+def _descendants(number: int) -> list[int]:
+    """Return a process and all that it started, parents first."""
+    parents: dict[int, list[int]] = {}
+    for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            # The name, in parentheses, may hold anything; the state and the parent follow it.
+            parent = int(stat.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[1])
+            parents.setdefault(parent, []).append(int(stat.parent.name))
+    found = [number]
+    for each in found:
+        found += parents.get(each, ())
+    return found
 
 
 def _end(process: subprocess.Popen[str]) -> None:
