@@ -388,16 +388,18 @@ def test_rings_are_chosen_by_name(argv, chosen):
 
 
 @pytest.mark.parametrize(
-    ("names", "gigabytes", "expected"),
+    ("names", "memory", "disk", "expected"),
     [
-        (["1", "2", "3"], 24, [["1"], ["2", "3"]]),
-        (["1", "2", "3"], 16, [["1"], ["2"], ["3"]]),
-        (["1", "2", "3", "full"], 64, [["1"], ["2", "3"], ["full"]]),
-        (["1", "3"], 64, [["1"], ["3"]]),
+        (["1", "2", "3"], 24, 60, [["1"], ["2", "3"]]),
+        (["1", "2", "3"], 16, 60, [["1"], ["2"], ["3"]]),
+        (["1", "2", "3"], 24, 45, [["1"], ["2"], ["3"]]),
+        (["1", "2", "3", "full"], 64, 900, [["1"], ["2", "3"], ["full"]]),
+        (["1", "3"], 64, 900, [["1"], ["3"]]),
     ],
 )
-def test_rings_run_side_by_side_where_there_is_memory(names, gigabytes, expected):
-    assert rings.lanes(names, gigabytes * host.GB) == expected
+def test_rings_run_side_by_side_where_there_is_room(names, memory, disk, expected):
+    machine = dataclasses.replace(BIG, memory=memory * host.GB, free={"/": disk * host.GB})
+    assert rings.lanes(names, machine) == expected
 
 
 def test_rings_side_by_side_are_told_apart_and_one_that_dies_failed(tmp_path, monkeypatch, capsys):

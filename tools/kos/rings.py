@@ -29,6 +29,8 @@ __all__ = ["main"]
 _MINUTE = 60
 # Below the clone, so that two clones never meet; ignored by git and by the collection's build.
 _STATES = ".cache/test"
+# What another sandbox takes of a disk, beyond what one needs with the caches that both share.
+_ANOTHER_DISK = 10 * host.GB
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +74,7 @@ def main(argv: t.Sequence[str]) -> int:
     host.install(lab.COMMANDS)
     verdicts: list[Verdict] = []
     with tempfile.TemporaryDirectory(prefix="kos-test-") as scratch:
-        for group in lanes(names, host.probe(paths.root).memory):
+        for group in lanes(names, host.probe(paths.root, paths.cache)):
             if len(group) == 1:
                 say(f"\n=== ring {group[0]}")
                 verdicts += RINGS[group[0]](paths, pathlib.Path(scratch), options)
@@ -86,10 +88,14 @@ def main(argv: t.Sequence[str]) -> int:
     return int(any(verdict.failed for verdict in verdicts))
 
 
-def lanes(names: t.Sequence[str], memory: int) -> list[list[str]]:
-    """Group rings: those in one group run at the same time, as two sandboxes mostly wait; `memory` is in bytes."""
+def lanes(names: t.Sequence[str], machine: host.Host) -> list[list[str]]:
+    """Group rings: those in one group run at the same time, as two sandboxes mostly wait."""
     together = [name for name in names if name in SIDE_BY_SIDE]
-    if len(together) < 2 or memory < len(together) * host.sandbox_needs(again=False).memory:
+    one = host.sandbox_needs(again=False)
+    room = machine.memory >= len(together) * one.memory and all(
+        free >= one.disk + (len(together) - 1) * _ANOTHER_DISK for free in machine.free.values()
+    )
+    if len(together) < 2 or not room:
         return [[name] for name in names]
     return [*([name] for name in names if name < together[0]), together, *([name] for name in names if name > together[-1])]
 
