@@ -97,6 +97,8 @@ def method_name(question: dict[str, t.Any]) -> str:
     kind: str = question["type"]
     if "id" in question:
         return "get_" + kind
+    if kind.endswith("amphora"):
+        return kind + "e"
     if kind.endswith("y"):
         return kind[:-1] + "ies"
     return kind + "s"

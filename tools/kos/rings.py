@@ -163,6 +163,7 @@ def ring3(paths: Paths, scratch: pathlib.Path, options: argparse.Namespace) -> l
         *(Step(f"lab {name}", [str(tools / "lab"), name], limit=60 * _MINUTE) for name in labs),
         *_again(labs[-1], tools, state),
         Step("end to end", ["pytest", *_clients_alone()], pytest=True, limit=30 * _MINUTE),
+        Step("faults", ["pytest", "tests/e2e/faults"], pytest=True, limit=30 * _MINUTE),
         # The same cloud, as somebody else's.
         Step("existing cloud", ["pytest", "tests/existing"], pytest=True, limit=30 * _MINUTE),
         *_stopped_and_started(tools),

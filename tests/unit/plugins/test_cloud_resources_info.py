@@ -22,6 +22,7 @@ from ansible_collections.kos.labs.plugins.modules.cloud_resources_info import (
     [
         ({"type": "network"}, "networks"),
         ({"type": "policy"}, "policies"),
+        ({"type": "amphora"}, "amphorae"),
         ({"type": "quota_set", "id": "x"}, "get_quota_set"),
     ],
 )
