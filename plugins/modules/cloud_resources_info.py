@@ -64,9 +64,9 @@ import typing as t
 from ansible_collections.openstack.cloud.plugins.module_utils.openstack import OpenStackModule
 
 try:
-    from keystoneauth1.exceptions import EndpointNotFound
+    from keystoneauth1.exceptions import EndpointNotFound, Unauthorized
 except ImportError:  # said by the base class
-    EndpointNotFound = OSError
+    EndpointNotFound = Unauthorized = OSError
 
 KEYS = frozenset({"service", "type", "parameters", "id", "optional"})
 
@@ -134,6 +134,17 @@ class CloudResourcesInfo(OpenStackModule):
             questions = {name: check_question(name, question) for name, question in self.params["resources"].items()}
         except QuestionError as exc:
             self.fail_json(msg=str(exc))
+        try:
+            resources, refused = self.answers(questions)
+        except Unauthorized as exc:
+            entry = self.params["cloud"] if isinstance(self.params["cloud"], str) else "that was given"
+            self.fail_json(
+                msg=f"Keystone does not let the login {entry} in: correct its secret or password in clouds.yaml, or make a new one. It says: {reason(exc)}"
+            )
+        self.exit_json(changed=False, resources=resources, refused=refused)
+
+    def answers(self, questions: dict[str, dict[str, t.Any]]) -> tuple[dict[str, list[dict[str, t.Any]]], dict[str, str]]:
+        """Return the answer to each question, and why some were not answered."""
         ids: dict[str, str] = {}
         if "{project_id}" in str(questions) or "{user_id}" in str(questions):
             ids = {"project_id": self.conn.current_project_id or "", "user_id": self.conn.current_user_id or ""}
@@ -146,7 +157,7 @@ class CloudResourcesInfo(OpenStackModule):
                 if not question.get("optional"):
                     raise
                 resources[name], refused[name] = [], reason(exc)
-        self.exit_json(changed=False, resources=resources, refused=refused)
+        return resources, refused
 
     def no_answer(self) -> tuple[type[Exception], ...]:
         """Return what says that a cloud or its operator has decided so; that it is broken just now is not among that."""
