@@ -64,9 +64,9 @@ import typing as t
 from ansible_collections.openstack.cloud.plugins.module_utils.openstack import OpenStackModule
 
 try:
-    from keystoneauth1.exceptions import EndpointNotFound
+    from keystoneauth1.exceptions import EndpointNotFound, Unauthorized
 except ImportError:  # said by the base class
-    EndpointNotFound = OSError
+    EndpointNotFound = Unauthorized = OSError
 
 KEYS = frozenset({"service", "type", "parameters", "id", "optional"})
 
@@ -97,6 +97,8 @@ def method_name(question: dict[str, t.Any]) -> str:
     kind: str = question["type"]
     if "id" in question:
         return "get_" + kind
+    if kind.endswith("amphora"):
+        return kind + "e"
     if kind.endswith("y"):
         return kind[:-1] + "ies"
     return kind + "s"
@@ -132,6 +134,17 @@ class CloudResourcesInfo(OpenStackModule):
             questions = {name: check_question(name, question) for name, question in self.params["resources"].items()}
         except QuestionError as exc:
             self.fail_json(msg=str(exc))
+        try:
+            resources, refused = self.answers(questions)
+        except Unauthorized as exc:
+            entry = self.params["cloud"] if isinstance(self.params["cloud"], str) else "that was given"
+            self.fail_json(
+                msg=f"Keystone does not let the login {entry} in: correct its secret or password in clouds.yaml, or make a new one. It says: {reason(exc)}"
+            )
+        self.exit_json(changed=False, resources=resources, refused=refused)
+
+    def answers(self, questions: dict[str, dict[str, t.Any]]) -> tuple[dict[str, list[dict[str, t.Any]]], dict[str, str]]:
+        """Return the answer to each question, and why some were not answered."""
         ids: dict[str, str] = {}
         if "{project_id}" in str(questions) or "{user_id}" in str(questions):
             ids = {"project_id": self.conn.current_project_id or "", "user_id": self.conn.current_user_id or ""}
@@ -144,7 +157,7 @@ class CloudResourcesInfo(OpenStackModule):
                 if not question.get("optional"):
                     raise
                 resources[name], refused[name] = [], reason(exc)
-        self.exit_json(changed=False, resources=resources, refused=refused)
+        return resources, refused
 
     def no_answer(self) -> tuple[type[Exception], ...]:
         """Return what says that a cloud or its operator has decided so; that it is broken just now is not among that."""

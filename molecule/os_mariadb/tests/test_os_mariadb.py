@@ -20,3 +20,8 @@ def test_there_is_no_user_without_a_name(host):
 
 def test_the_settings_are_in_force(host):
     assert host.check_output("mariadb --batch --skip-column-names --execute 'SELECT @@skip_name_resolve'") == "1"
+
+
+def test_what_others_change_meanwhile_is_no_error(host):
+    """Services lock rows that they have read before; Octavia's and others' flows end at error 1020."""
+    assert host.check_output("mariadb --batch --skip-column-names --execute 'SELECT @@GLOBAL.innodb_snapshot_isolation'") == "0"

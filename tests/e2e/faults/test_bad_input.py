@@ -56,8 +56,6 @@ def settings(paths, tmp_path_factory, contract, operator, tenant):
         "secret": {"cloud_controller_manager_clouds_file": str(home / "clouds.yaml")},
         "floating network": {"cloud_controller_manager_conf": {"load_balancer": {"floating_network_id": NOBODY}}},
         "subnet": {"cloud_controller_manager_conf": {"load_balancer": {"subnet_id": theirs[0]}}},
-        "key": {"cloud_controller_manager_conf": {"load_balancer": {"subnet": NOBODY}}},
-        "entry": {"cloud_controller_manager_cloud": "nobody"},
         "route": {
             "cloud_controller_manager_routes": True,
             "cluster_pod_cidr": PODS,
@@ -71,8 +69,6 @@ SENTENCES = {
     "secret": "Keystone does not let",
     "floating network": f"sees no external network {NOBODY}",
     "subnet": "sees no subnet",
-    "key": "load_balancer",
-    "entry": "has no entry nobody",
     "route": f"among the addresses of pods, {PODS}",
 }
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import types
 import typing as t
 
+import keystoneauth1.exceptions
 import openstack
 import pytest
 from ansible_collections.kos.labs.plugins.modules.cloud_resources_info import (
@@ -22,6 +23,7 @@ from ansible_collections.kos.labs.plugins.modules.cloud_resources_info import (
     [
         ({"type": "network"}, "networks"),
         ({"type": "policy"}, "policies"),
+        ({"type": "amphora"}, "amphorae"),
         ({"type": "quota_set", "id": "x"}, "get_quota_set"),
     ],
 )
@@ -62,6 +64,13 @@ class Broken:
         raise openstack.exceptions.HttpException("500")
 
 
+class Locked:
+    """A cloud that does not let anybody in."""
+
+    def load_balancers(self) -> t.NoReturn:
+        raise keystoneauth1.exceptions.Unauthorized("The request you have made requires authentication.")
+
+
 def answer(service: t.Any, *, optional: bool) -> dict[str, t.Any]:
     module = object.__new__(CloudResourcesInfo)
     said: dict[str, t.Any] = {}
@@ -81,3 +90,16 @@ def test_a_service_that_the_cloud_does_not_have_may_be_optional() -> None:
 def test_other_silence_is_an_error(service: type, optional: bool) -> None:
     with pytest.raises(openstack.exceptions.SDKException):
         answer(service(), optional=optional)
+
+
+def test_a_wrong_secret_is_told() -> None:
+    module = object.__new__(CloudResourcesInfo)
+    module.sdk, module.conn = openstack, types.SimpleNamespace(load_balancer=Locked())
+    module.params = {"cloud": "mine", "resources": {"x": {"service": "load_balancer", "type": "load_balancer"}}}
+    module.fail_json = fail
+    with pytest.raises(SystemExit, match="does not let the login mine in: correct its secret"):
+        module.run()
+
+
+def fail(msg: str) -> t.NoReturn:
+    raise SystemExit(msg)
