@@ -314,7 +314,7 @@ def torn(kubectl, cloud, flood, cast, losses, on_workers, wait_for):
     left = {name: cloud.state(key) for name, key in (("made", made), ("changed", changed), ("removed", removed))}
     print(f"states right after the worker was killed: {left}")
     begun = time.monotonic()
-    on_workers("systemctl is-active --wait octavia-worker")
+    on_workers("systemctl start octavia-worker")
     on_workers("systemctl start os-octavia-repair", seconds=PATIENCE)
     print(f"the repair took {time.monotonic() - begun:.0f} s")
     return {"made": made, "changed": changed, "removed": removed}
