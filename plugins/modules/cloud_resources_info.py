@@ -134,10 +134,12 @@ class CloudResourcesInfo(OpenStackModule):
             questions = {name: check_question(name, question) for name, question in self.params["resources"].items()}
         except QuestionError as exc:
             self.fail_json(msg=str(exc))
+        # The base class takes it away when it connects.
+        cloud = self.params.get("cloud")
         try:
             resources, refused = self.answers(questions)
         except Unauthorized as exc:
-            entry = self.params["cloud"] if isinstance(self.params["cloud"], str) else "that was given"
+            entry = cloud if isinstance(cloud, str) else "that was given"
             self.fail_json(
                 msg=f"Keystone does not let the login {entry} in: correct its secret or password in clouds.yaml, or make a new one. It says: {reason(exc)}"
             )

@@ -65,9 +65,13 @@ class Broken:
 
 
 class Locked:
-    """A cloud that does not let anybody in."""
+    """A cloud that does not let anybody in; whoever connects loses the name of the entry."""
+
+    def __init__(self, params: dict[str, t.Any]) -> None:
+        self.params = params
 
     def load_balancers(self) -> t.NoReturn:
+        del self.params["cloud"]
         raise keystoneauth1.exceptions.Unauthorized("The request you have made requires authentication.")
 
 
@@ -94,8 +98,8 @@ def test_other_silence_is_an_error(service: type, optional: bool) -> None:
 
 def test_a_wrong_secret_is_told() -> None:
     module = object.__new__(CloudResourcesInfo)
-    module.sdk, module.conn = openstack, types.SimpleNamespace(load_balancer=Locked())
     module.params = {"cloud": "mine", "resources": {"x": {"service": "load_balancer", "type": "load_balancer"}}}
+    module.sdk, module.conn = openstack, types.SimpleNamespace(load_balancer=Locked(module.params))
     module.fail_json = fail
     with pytest.raises(SystemExit, match="does not let the login mine in: correct its secret"):
         module.run()
