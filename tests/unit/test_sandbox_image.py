@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from kos import sandbox_image
+from kos import sandbox_host, sandbox_image, sandbox_root
 
 FILES = pathlib.Path(__file__).parents[2] / "roles/base_sandbox_image/files"
 # As `ip link` shows two cards of a container, of which the second is one end of a pair.
@@ -51,3 +51,16 @@ def test_a_restarted_amphora_finds_its_cards(tmp_path):
     subprocess.run(["sh", "-c", hook, "sh", str(tmp_path)], check=True)
     done = subprocess.run(["sh", "-c", template.read_text(encoding="utf-8")], input=LINKS, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["fa:16:3e:00:00:01 eth0", "fa:16:3e:00:00:02 ens4"]
+
+
+def test_an_attempt_that_was_killed_is_no_obstacle(tmp_path, monkeypatch):
+    """It could not unmount what it had mounted below its folder, and nothing in there may be removed before."""
+    image, other = tmp_path / "node-1.raw", tmp_path / "node-2.raw"
+    for left in (f"{image.name}.new.7/proc", f"{other.name}.new.8"):
+        (tmp_path / left).mkdir(parents=True)
+    (tmp_path / f"{image.name}.new.7.log").touch()
+    unmounted = []
+    monkeypatch.setattr(sandbox_host, "unmount", lambda place: unmounted.append((place, pathlib.Path(place).exists())))
+    assert not sandbox_root.workplace(image).exists()
+    assert (str(tmp_path / f"{image.name}.new.7"), True) in unmounted
+    assert [path.name for path in tmp_path.iterdir()] == [f"{other.name}.new.8"]

@@ -7,7 +7,6 @@ import dataclasses
 import hashlib
 import os
 import pathlib
-import shutil
 import typing as t
 
 from kos import sandbox_host as host
@@ -139,13 +138,12 @@ def build(cache: pathlib.Path, files: pathlib.Path, kind: str, say: t.Callable[[
         if image.exists():
             return image, False
         say(f"making the image {recipe.name} (once; about half a minute)")
-        folder = image.with_suffix(".new")
-        shutil.rmtree(folder, ignore_errors=True)
+        folder = sandbox_root.workplace(image)
         sandbox_root.bootstrap(folder, recipe.packages, _hooks(trees, recipe), sandbox_root.sources())
         used = int(host.run("du", "-sm", str(folder)).split()[0])
         fresh = image.with_suffix(".part")
         fresh.unlink(missing_ok=True)
         host.run("mkfs.ext4", "-q", "-F", "-d", str(folder), str(fresh), f"{used + HEADROOM_MIB}M")
         os.rename(fresh, image)
-        shutil.rmtree(folder)
+        sandbox_root.sweep(image)
     return image, True

@@ -121,6 +121,23 @@ def bootstrap(target: pathlib.Path, packages: t.Iterable[str], options: t.Iterab
         raise KosError(f"mmdebstrap failed; mend what it says (KOS_DEBIAN_MIRROR chooses another mirror) and repeat the command: {tail}")
 
 
+def sweep(made: pathlib.Path) -> None:
+    """Remove what attempts to make this have left; the caller holds a lock."""
+    for left in made.parent.glob(f"{made.name}.new.*"):
+        # One that was killed could not unmount what it had mounted.
+        host.unmount(str(left))
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink()
+
+
+def workplace(made: pathlib.Path) -> pathlib.Path:
+    """Return a folder, not there yet, to make this in; the caller holds a lock."""
+    sweep(made)
+    return made.with_name(f"{made.name}.new.{os.getpid()}")
+
+
 def build(cache: pathlib.Path, mirrors: tuple[str, str], say: t.Callable[[str], None]) -> tuple[pathlib.Path, bool]:
     """Return the cached root, and whether it had to be made."""
     root = cache / "root" / key(mirrors)
@@ -129,13 +146,7 @@ def build(cache: pathlib.Path, mirrors: tuple[str, str], say: t.Callable[[str], 
     with host.lock(cache / "root" / f"{root.name}.lock", "tools/sandbox that makes the same root", 900):
         if (root / "etc/debian_version").exists():
             return root, False
-        for left in root.parent.glob(f"{root.name}.new.*"):
-            host.unmount(str(left))
-            if left.is_dir():
-                shutil.rmtree(left, ignore_errors=True)
-            else:
-                left.unlink()
-        fresh = root.with_name(f"{root.name}.new.{os.getpid()}")
+        fresh = workplace(root)
         say(f"making the root of all machines (Debian {RELEASE}, once; about half a minute)")
         hooks = [
             *(f'--customize-hook=chroot "$1" dpkg-divert --quiet --local --rename --add {path}' for path in DIVERTED),
@@ -144,8 +155,7 @@ def build(cache: pathlib.Path, mirrors: tuple[str, str], say: t.Callable[[str], 
         ]
         bootstrap(fresh, PACKAGES, ["--skip=cleanup/apt/lists", *hooks], mirrors)
         os.rename(fresh, root)
-        for beside in root.parent.glob(f"{fresh.name}.*"):
-            beside.unlink()
+        sweep(root)
     return root, True
 
 
