@@ -93,6 +93,23 @@ def test_it_asks_again(seed, service, trouble):
     assert (meta["local-hostname"], user) == ("master1", b"#!/bin/sh\n")
 
 
+def test_it_gets_more_patient(seed, monkeypatch):
+    """A service that is slow for all is heard in the end; one that does not listen yet costs no patience."""
+    seen = []
+    answers = iter([OSError("nobody listens"), seed.Silence("1"), seed.Silence("2"), b"{}"])
+
+    def ask(document, patience):
+        seen.append(patience)
+        answer = next(answers)
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(seed, "ask", ask)
+    assert seed.get("meta_data.json") == b"{}"
+    assert seen == [0.2, 0.2, 0.4, 0.8]
+
+
 def test_no_user_data_is_no_trouble(seed, service):
     assert sorted(service(meta=[json.dumps(META).encode()], user=[404])) == ["meta_data.json", "user_data"]
     assert written(seed)[1].startswith(b"#cloud-config")
