@@ -31,6 +31,12 @@ def versions(root: pathlib.Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
+def contract(paths: Paths) -> dict[str, t.Any]:
+    """Return what the cloud offers to the cluster."""
+    return yaml.safe_load((paths.state / "cloud.yaml").read_text(encoding="utf-8"))["cloud"]
+
+
+@pytest.fixture(scope="session")
 def inventory(paths: Paths) -> dict[str, t.Any]:
     done = subprocess.run(
         ["ansible-inventory", "--list"], cwd=paths.root, env=paths.environment(), capture_output=True, text=True, check=True

@@ -14,7 +14,6 @@ import sys
 import threading
 
 import pytest
-import yaml
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import balancers
@@ -38,8 +37,8 @@ def us(nodes):
 
 
 @pytest.fixture(scope="module")
-def cloud(paths, tenant):
-    if "octavia" not in yaml.safe_load((paths.state / "cloud.yaml").read_text(encoding="utf-8"))["cloud"]["offers"]:
+def cloud(contract, tenant):
+    if "octavia" not in contract["offers"]:
         pytest.skip("the cloud of this lab has no load balancers")
     return Cloud(tenant)
 
@@ -191,8 +190,8 @@ def test_who_is_not_named_is_kept_out(kubectl, addresses, wait_for):
     wait_for("the end of what was allowed", lambda: not connects(), 60)
 
 
-def test_what_the_cloud_cannot_carry_is_refused_before_it_is_made(paths, kubectl, addresses):
-    carried = yaml.safe_load((paths.state / "cloud.yaml").read_text(encoding="utf-8"))["cloud"]["load_balancer_protocols"]
+def test_what_the_cloud_cannot_carry_is_refused_before_it_is_made(contract, kubectl, addresses):
+    carried = contract["load_balancer_protocols"]
     dns = service("dns", ports=[{"port": 53, "protocol": "UDP"}])
     done = kubectl.run("create", "--dry-run=server", "-f", "-", input=json.dumps(dns))
     if "UDP" in carried:

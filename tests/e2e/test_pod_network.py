@@ -11,7 +11,6 @@ import typing as t
 import uuid
 
 import pytest
-import yaml
 
 NAMESPACE = "kos-e2e-network"
 PORT = 8080
@@ -196,11 +195,10 @@ def test_a_route_of_others_stays_and_one_of_ours_comes_back(router, tenant, node
 
 
 @pytest.mark.usefixtures("by_cloud")
-def test_another_server_behind_the_router_reaches_pods(pods, tenant, nodes, inventory, paths, tmp_path, wait_for):
+def test_another_server_behind_the_router_reaches_pods(pods, tenant, nodes, inventory, contract, tmp_path, wait_for):
     """It is in the security group of the nodes, and in no cluster; what it sees it prints on its console."""
     name, mark = f"kos-e2e-{uuid.uuid4().hex[:8]}", f"seen-{uuid.uuid4().hex[:8]}"
     worker = nodes[inventory["workers"]["hosts"][0]]
-    contract = yaml.safe_load((paths.state / "cloud.yaml").read_text(encoding="utf-8"))["cloud"]
     urls = " ".join(f"http://{address}:{PORT}/clientip" for _, address in pods.values())
     script = tmp_path / "user-data"
     script.write_text(

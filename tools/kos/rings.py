@@ -97,7 +97,8 @@ def lanes(names: t.Sequence[str], machine: host.Host) -> list[list[str]]:
     )
     if len(together) < 2 or not room:
         return [[name] for name in names]
-    return [*([name] for name in names if name < together[0]), together, *([name] for name in names if name > together[-1])]
+    first = names.index(together[0])
+    return [*([name] for name in names[:first]), together, *([name] for name in names[first + len(together) :])]
 
 
 def _side_by_side(names: t.Sequence[str], paths: Paths, scratch: pathlib.Path, options: argparse.Namespace) -> list[Verdict]:

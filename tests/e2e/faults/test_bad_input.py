@@ -18,11 +18,6 @@ NOBODY = str(uuid.UUID(int=1))
 
 
 @pytest.fixture(scope="module")
-def contract(paths):
-    return yaml.safe_load((paths.state / "cloud.yaml").read_text(encoding="utf-8"))["cloud"]
-
-
-@pytest.fixture(scope="module")
 def balancing(contract):
     if "octavia" not in contract["offers"]:
         pytest.skip("the cloud of this lab has no load balancers")

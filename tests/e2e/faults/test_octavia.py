@@ -101,8 +101,7 @@ class Watch(threading.Thread):
 
 
 @pytest.fixture(scope="module")
-def cloud(paths):
-    contract = yaml.safe_load((paths.state / "cloud.yaml").read_text(encoding="utf-8"))["cloud"]
+def cloud(paths, contract):
     if "octavia" not in contract["offers"]:
         pytest.skip("the cloud of this lab has no load balancers")
     if "kos-admin" not in yaml.safe_load((paths.state / "clouds.yaml").read_text(encoding="utf-8"))["clouds"]:

@@ -7,7 +7,6 @@ import json
 import subprocess
 
 import pytest
-import yaml
 
 NAME = "neighbour"
 # As the cloud controller manager of a cluster of that name calls them.
@@ -18,11 +17,6 @@ SERVICE = {
     "metadata": {"name": "left-behind", "namespace": "default"},
     "spec": {"type": "LoadBalancer", "selector": {"app": "nobody"}, "ports": [{"port": 80}]},
 }
-
-
-@pytest.fixture(scope="module")
-def contract(paths):
-    return yaml.safe_load((paths.state / "cloud.yaml").read_text(encoding="utf-8"))["cloud"]
 
 
 @pytest.fixture(scope="module")
