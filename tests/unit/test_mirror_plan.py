@@ -56,7 +56,7 @@ def test_digests_are_digests_and_addresses_follow_the_version(components: plan.C
         if isinstance(item, plan.File):
             assert "{" not in item.path, item.name
             assert item.version.removeprefix("v") in item.path, item.name
-            assert components.arch in item.path, item.name
+            assert components.arch in item.path or item.member, item.name
             assert item.url in (None, f"https://{item.path}"), item.name
     digests = [item.digest for item in components.items if item.digest]
     assert len(digests) == len(set(digests))
@@ -68,8 +68,11 @@ def test_what_is_built_is_a_tool_of_its_module(components: plan.Components) -> N
             assert program.source is not None
             assert program.source.exists()
             continue
-        lines = (components.recipes[program.recipe].directory / "go.mod").read_text().split()
-        assert program.package in lines, program.name
+        recipe = components.recipes[program.recipe]
+        lines = (recipe.directory / "go.mod").read_text().split()
+        package = program.package or ""
+        ours = recipe.directory / package.removeprefix(f"{lines[1]}/")
+        assert package in lines or (package.startswith(f"{lines[1]}/") and ours.is_dir()), program.name
 
 
 def test_nothing_in_the_list_is_unused(components: plan.Components) -> None:
@@ -111,6 +114,12 @@ def test_a_version_that_is_missing_is_named(clone: pathlib.Path) -> None:
     versions.write_text(re.sub(r"(?m)^pause_version: .*$", "", versions.read_text()))
     with pytest.raises(KosError, match="pause_version"):
         plan.load(clone, "amd64")
+
+
+def test_what_is_needed_for_snapshots_is_of_one_release(components: plan.Components) -> None:
+    kinds = [file for file in components.files if file.member]
+    assert {file.version for file in kinds} == {components.programs["snapshot-controller"].version}
+    assert {file.name for file in kinds} == {f"volumesnapshot{what}.yaml" for what in ("s", "contents", "classes")}
 
 
 def test_selection_by_group_name_and_reference(components: plan.Components) -> None:

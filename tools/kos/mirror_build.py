@@ -91,7 +91,9 @@ class Builder:
             return fingerprint(_GENERATION, program.source.read_text(), program.version, self._components.arch)
         recipe = self._components.recipes[str(program.recipe)]
         if recipe.name not in self._recipe_texts:
-            self._recipe_texts[recipe.name] = tuple((recipe.directory / name).read_text() for name in ("go.mod", "go.sum"))
+            own = [path for path in sorted(recipe.directory.rglob("*.go")) if not path.name.endswith("_test.go")]
+            pins = (recipe.directory / name for name in ("go.mod", "go.sum"))
+            self._recipe_texts[recipe.name] = tuple(path.read_text() for path in (*pins, *own))
         arguments = go_arguments(recipe, [program], pathlib.Path("."))
         return fingerprint(_GENERATION, self._recipe_texts[recipe.name], self._go_version, self._components.arch, recipe.cgo, arguments)
 
@@ -107,7 +109,11 @@ class Builder:
         if isinstance(item, Image) and item.layer:
             keys.append(self.layer_key(self._components.layers[item.layer]))
         # What is said of the published form does not change what is built.
-        own = {name: value for name, value in dataclasses.asdict(item).items() if name not in ("group", "url", "sha256", "digest")}
+        own = {
+            name: value
+            for name, value in dataclasses.asdict(item).items()
+            if name not in ("group", "url", "sha256", "digest") and not (name in ("recipe", "module", "member") and value is None)
+        }
         return fingerprint(_GENERATION, own, keys)
 
     # What it takes
@@ -196,15 +202,7 @@ class Builder:
 
     def _compile(self, recipe: Recipe, programs: t.Sequence[Program]) -> None:
         go = self._go()
-        environment = {
-            **os.environ,
-            "GOTOOLCHAIN": "local",
-            "GOFLAGS": "-trimpath",
-            "GOMODCACHE": str(self._cache / "go-mod"),
-            "GOCACHE": str(self._cache / "go-build"),
-            "GOARCH": self._components.arch,
-            "CGO_ENABLED": "1" if recipe.cgo else "0",
-        }
+        environment = {**self._go_environment(), "CGO_ENABLED": "1" if recipe.cgo else "0"}
         with self._scratch() as folder:
             self._run(
                 [str(go), *go_arguments(recipe, programs, pathlib.Path(folder))],
@@ -215,6 +213,38 @@ class Builder:
             )
             for program in programs:
                 self._store(program, pathlib.Path(folder) / executable(str(program.package)))
+
+    def _go_environment(self) -> dict[str, str]:
+        return {
+            **os.environ,
+            "GOTOOLCHAIN": "local",
+            "GOFLAGS": "-trimpath",
+            "GOMODCACHE": str(self._cache / "go-mod"),
+            "GOCACHE": str(self._cache / "go-build"),
+            "GOARCH": self._components.arch,
+        }
+
+    def _of_module(self, item: File) -> bytes:
+        """Return a file of a Go module; go checks the module against go.sum when it fetches it."""
+        recipe = self._components.recipes[str(item.recipe)]
+        log = self._cache / "logs" / f"module-{item.name}.log"
+        self._run(
+            [str(self._go()), "mod", "download", "-json", str(item.module)],
+            log.stem,
+            f"fetching {item.module}",
+            cwd=recipe.directory,
+            env=self._go_environment(),
+        )
+        found = json.loads(log.read_text(encoding="utf-8"))
+        path = pathlib.Path(found["Dir"]) / str(item.member)
+        if not path.is_file():
+            raise KosError(f"{item.module} {found['Version']} has no {item.member}: correct {item.name} in components.yaml")
+        content = path.read_bytes()
+        if item.sha256 and hashlib.sha256(content).hexdigest() != item.sha256:
+            raise KosError(
+                f"{item.member} of {item.module} {found['Version']} does not have the digest that components.yaml says: correct that of {item.name}"
+            )
+        return content
 
     def _compile_c(self, program: Program) -> None:
         with self._scratch() as folder:
@@ -350,6 +380,11 @@ class Builder:
             with oci.write(target) as stream, source.open("rb") as reader:
                 shutil.copyfileobj(reader, stream, 1 << 20)
             return {"version": item.version, "path": item.path, "sha256": digest}
+        if item.member:
+            content = self._of_module(item)
+            with oci.write(target) as stream:
+                stream.write(content)
+            return {"version": item.version, "path": item.path, "sha256": hashlib.sha256(content).hexdigest()}
         members = {path: self.program(name) for path, name in sorted(item.members.items())}
         with oci.write(target) as stream:
             blob = oci.pack(stream, [oci.Entry(path, source=source) for path, (source, _) in members.items()])

@@ -65,6 +65,10 @@ class File:
     sha256: str | None = None
     program: str | None = None
     members: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
+    # A file of a Go module as it is, instead of programs: the recipe that pins the module, the module, and the path in it.
+    recipe: str | None = None
+    module: str | None = None
+    member: str | None = None
 
     @property
     def digest(self) -> str | None:
@@ -166,8 +170,6 @@ def load(root: pathlib.Path, arch: str) -> Components:
     modules = _Modules(recipes)
 
     def version(name: str) -> str:
-        if "/" in name:
-            return modules.version(name)
         if name not in versions:
             raise KosError(f"components.yaml asks for the version {name}, which group_vars/all/versions.yaml does not have")
         return str(versions[name])
@@ -228,12 +230,6 @@ class _Modules:
             self._texts[recipe] = (self._recipes[recipe].directory / "go.mod").read_text()
         return self._texts[recipe]
 
-    def version(self, module: str) -> str:
-        for recipe in self._recipes:
-            if found := pinned(self.text(recipe)).get(module):
-                return found
-        raise KosError(f"components.yaml asks for the version of {module}, which no go.mod below components/go requires")
-
 
 def _read(path: pathlib.Path) -> t.Any:
     try:
@@ -265,15 +261,19 @@ def _program(name: str, value: t.Mapping[str, t.Any], version: t.Callable[[str],
 def _file(value: t.Mapping[str, t.Any], programs: t.Mapping[str, Program], version: t.Callable[[str], str], arch: str) -> File:
     own = programs[value["program"]].version if "program" in value else version(value["version"])
     url = _fill(value["url"], own, arch) if "url" in value else None
+    known = value.get("sha256", {})
     return File(
         name=value["name"],
         group=value["group"],
         version=own,
         path=_fill(value["path"], own, arch) if url is None else url.partition("://")[2],
         url=url,
-        sha256=value.get("sha256", {}).get(arch),
+        sha256=known if isinstance(known, str) else known.get(arch),
         program=value.get("program"),
         members={_fill(path, own, arch): program for path, program in value.get("members", {}).items()},
+        recipe=value.get("recipe"),
+        module=value.get("module"),
+        member=value.get("member"),
     )
 
 
@@ -301,6 +301,9 @@ def _check(components: Components) -> None:
                 raise KosError(f"components.yaml: {item.name} holds the program {program}, which is not in its list of programs")
         if isinstance(item, Image) and item.layer not in (None, *components.layers):
             raise KosError(f"components.yaml: {item.name} stands on the layer {item.layer}, which is not in its list of layers")
+    for file in components.files:
+        if file.member is not None and (file.module is None or file.recipe not in components.recipes):
+            raise KosError(f"components.yaml: {file.name} is a file of a Go module, but does not say which module, or which recipe pins it")
     everything: list[Item] = [*components.files, *components.images]
     if strays := [item.name for item in everything if item.group not in components.groups]:
         raise KosError(f"components.yaml: {', '.join(strays)} is in a group that is not in its list of groups")

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The registrar and the livenessprobe of CSI drivers that the mirror builds have tests of their own, in Go."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+import pytest
+
+from kos.cli import Paths
+
+
+@pytest.fixture(scope="module")
+def go(root):
+    """Return a call of the Go that the mirror has installed, or skip where it has never built anything."""
+    cache = Paths.of().cache
+    program = next((cache / "go-toolchain").glob("lib/python*/site-packages/go/bin/go"), None)
+    if program is None:
+        pytest.skip("there is no Go: tools/mirror installs it into the cache")
+    environment = {
+        **os.environ,
+        "GOTOOLCHAIN": "local",
+        "GOFLAGS": "-mod=readonly -trimpath",
+        "GOMODCACHE": str(cache / "go-mod"),
+        "GOCACHE": str(cache / "go-build"),
+        "CGO_ENABLED": "0",
+    }
+
+    def call(*arguments):
+        return subprocess.run(
+            [str(program), *arguments], cwd=root / "components/go/csi", env=environment, capture_output=True, text=True, check=False
+        )
+
+    if call("list", "-deps", "./...").returncode:
+        pytest.skip("their modules are not in the cache: tools/mirror fetches them")
+    return call
+
+
+@pytest.mark.parametrize("how", [("vet", "./..."), ("test", "./...")], ids=lambda how: how[0])
+def test_they_pass(go, how):
+    done = go(*how)
+    assert done.returncode == 0, done.stdout + done.stderr
