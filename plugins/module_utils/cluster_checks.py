@@ -24,6 +24,7 @@ Object = t.Mapping[str, t.Any]
 
 PASS, FAIL, SKIP = "pass", "fail", "skip"
 _APP_PORT = 8080
+_HOSTNAME = "kubernetes.io/hostname"
 _WORKERS = 6
 # Seconds for which CoreDNS and its clients may give the address that a service of this name had in the last run.
 _KEPT_BY_DNS = 45
@@ -63,6 +64,8 @@ class Settings:
     region: str | None = None
     # Seconds that the cloud gets to make a load balancer; 0 where it makes none.
     load_balancer: int = 0
+    # Seconds that a claim gets to become a volume in a pod, and again to follow it; 0 in a cluster without a default class of volumes.
+    volume: int = 0
     # Addresses of pods; without them nobody asks which way packets take.
     pod_range: str | None = None
     # The routes of the cluster's router; None where nobody can write any there.
@@ -569,7 +572,49 @@ def manifests(settings: Settings) -> Object:
     if settings.node_ips and settings.load_balancer:
         # Asked for now and looked at last, as it takes the longest.
         objects.append(service("balanced", "LoadBalancer", "web"))
+    if settings.node_ips and settings.volume:
+        objects += [
+            {
+                "apiVersion": "v1",
+                "kind": "PersistentVolumeClaim",
+                "metadata": meta(_KEEPER),
+                "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+            },
+            keeper(workload("Deployment", _KEEPER), keeper_nodes(settings)[0]),
+        ]
     return {"apiVersion": "v1", "kind": "List", "items": objects}
+
+
+_KEEPER = "keeper"
+
+
+def keeper_nodes(settings: Settings) -> tuple[str, str]:
+    """Return where the pod with a volume is first, and where it moves to: workers, if there are two."""
+    names = sorted(settings.node_ips)
+    return names[-1], names[-2] if len(names) > 1 else names[-1]
+
+
+def keeper(deployment: Object, node: str) -> Object:
+    """Make of a Deployment one whose pod stays on a node and notes in its volume that it was there."""
+    template = deployment["spec"]["template"]
+    pod = {key: value for key, value in template["spec"].items() if key != "containers"}
+    plain = {key: template["spec"]["containers"][0][key] for key in ("name", "image", "securityContext")}
+    container = {
+        **plain,
+        "command": ["sh", "-ec", 'echo "$NODE" >> /data/seen; sync /data/seen; exec sleep infinity'],
+        "env": [{"name": "NODE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}],
+        # Ready is who has written.
+        "readinessProbe": {"exec": {"command": ["grep", "--quiet", ".", "/data/seen"]}, "periodSeconds": 1},
+        "volumeMounts": [{"name": "data", "mountPath": "/data"}],
+    }
+    pod.update(
+        containers=[container],
+        nodeSelector={_HOSTNAME: node},
+        securityContext={**pod["securityContext"], "fsGroup": 65532},
+        volumes=[{"name": "data", "persistentVolumeClaim": {"claimName": _KEEPER}}],
+    )
+    spec = {**deployment["spec"], "strategy": {"type": "Recreate"}, "template": {"metadata": {"labels": {"app": _KEEPER}}, "spec": pod}}
+    return {**deployment, "spec": spec}
 
 
 def prepare(kubectl: Kubectl, settings: Settings) -> None:
@@ -599,7 +644,8 @@ def wait_for_pods(kubectl: Kubectl, settings: Settings) -> list[Pod]:
     """Wait until two pods run on each node and the single one somewhere; on a time-out say what holds them."""
     end, wanted = time.monotonic() + settings.timeout, 2 * len(settings.node_ips) + 1
     while True:
-        items = kubectl.read(f"--namespace={settings.namespace}", "get", "pods")["items"]
+        # All but the one that waits for its volume.
+        items = kubectl.read(f"--namespace={settings.namespace}", "get", "pods", "--selector=part")["items"]
         ready = [pod for pod in items if is_ready(pod)]
         if len(ready) == len(items) == wanted:
             return sorted(
@@ -819,6 +865,53 @@ def _last_event(kubectl: Kubectl, settings: Settings, name: str) -> str:
     return str(events[-1].get("message", "")) if events else ""
 
 
+def check_volume(kubectl: Kubectl, settings: Settings, begun: float) -> list[Check]:
+    """See that a claim becomes a volume, that its data follow the pod to another node, and that it goes with the claim."""
+    name, ours = "Volume", f"--namespace={settings.namespace}"
+    first, second = keeper_nodes(settings)
+    pod = await_keeper(kubectl, settings, first)
+    made = time.monotonic() - begun
+    volume = kubectl.read(ours, "get", "persistentvolumeclaim", _KEEPER)["spec"].get("volumeName", "")
+    # The note has a pod begin anew where there is no other node.
+    move = {"metadata": {"annotations": {"kos.labs/moved-to": second}}, "spec": {"nodeSelector": {_HOSTNAME: second}}}
+    begun = time.monotonic()
+    patched = kubectl.run(ours, "patch", "deployment", _KEEPER, "--patch", json.dumps({"spec": {"template": move}}))
+    if patched.code != 0:
+        return [Check(name, FAIL, last_line(patched.err))]
+    pod = await_keeper(kubectl, settings, second, besides=pod)
+    moved = time.monotonic() - begun
+    found = kubectl.run(ours, "exec", pod, "--", "cat", "/data/seen")
+    if found.out.split() != [first, second]:
+        return [Check(name, FAIL, f"on {second} it holds {found.out.split() or last_line(found.err)}, and not what was written on {first}")]
+    begun = time.monotonic()
+    wait = f"--timeout={kubectl.timeout}s"
+    for command in (
+        (ours, "delete", f"deployment/{_KEEPER}", f"persistentvolumeclaim/{_KEEPER}", wait),
+        ("wait", "--for=delete", f"persistentvolume/{volume}", wait),
+    ):
+        gone = kubectl.run(*command)
+        if gone.code != 0 and "not found" not in gone.err.lower():
+            return [Check(name, FAIL, f"it does not go away with its claim: {last_line(gone.err)}")]
+    seen = f"written on {first} {made:.0f} s after it was claimed, read on {second} {moved:.0f} s later, gone in {time.monotonic() - begun:.0f} s"
+    return [Check(name, PASS, seen)]
+
+
+def await_keeper(kubectl: Kubectl, settings: Settings, node: str, besides: str = "") -> str:
+    """Wait until the pod with a volume has written on a node, and return its name; on a time-out say what holds it."""
+    end = time.monotonic() + settings.volume
+    while True:
+        pods = kubectl.read(f"--namespace={settings.namespace}", "get", "pods", f"--selector=app={_KEEPER}")["items"]
+        new = [pod for pod in pods if pod["metadata"]["name"] != besides]
+        for pod in new:
+            if is_ready(pod) and pod["spec"].get("nodeName") == node:
+                return str(pod["metadata"]["name"])
+        if time.monotonic() > end:
+            said = [_last_event(kubectl, settings, each) for each in (_KEEPER, *(pod["metadata"]["name"] for pod in new))]
+            why = next(filter(None, reversed(said)), "") or next(map(why_not_ready, new), "its pod was never made")
+            raise ClusterCheckError(f"no pod on {node} has it after {settings.volume} s: {why}")
+        time.sleep(1)
+
+
 def check_logs(kubectl: Kubectl, settings: Settings, single: Pod) -> list[Check]:
     """See that kubectl logs works."""
     result = kubectl.run(f"--namespace={settings.namespace}", "logs", single.name)
@@ -892,6 +985,7 @@ def run_checks(kubectl: Kubectl, settings: Settings) -> list[Check]:
             ("kubectl exec", lambda: check_exec(kubectl, settings, single)),
             ("kubectl port-forward", lambda: check_port_forward(kubectl, settings, single)),
             ("Load balancer", lambda: check_load_balancer(kubectl, settings, pods, begun) if settings.load_balancer else []),
+            ("Volume", lambda: check_volume(kubectl, settings, begun) if settings.volume else []),
         ]
     )
 

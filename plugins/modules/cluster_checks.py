@@ -51,6 +51,10 @@ options:
     description: Seconds that the cloud gets to make a load balancer for a service. With V(0) none is asked for.
     type: int
     default: 0
+  volume:
+    description: Seconds that a claim gets to become a volume in a pod, and again to follow it to another node. With V(0) none is asked for.
+    type: int
+    default: 0
   pod_range:
     description: Addresses of pods. With it, the ways that packets take from node to node are compared with Flannel's backend.
     type: str
@@ -69,7 +73,7 @@ options:
     type: str
     default: cluster.local
   image:
-    description: Image of the pods. It must be agnhost, with curl and dig.
+    description: Image of the pods. It must be agnhost, with curl, dig and a shell.
     type: str
     required: true
   namespace:
@@ -133,6 +137,7 @@ def main() -> None:
             "servers": {"type": "list", "elements": "dict"},
             "region": {"type": "str"},
             "load_balancer": {"type": "int", "default": 0},
+            "volume": {"type": "int", "default": 0},
             "pod_range": {"type": "str"},
             "routes": {"type": "list", "elements": "dict"},
             "api_port": {"type": "int", "default": 6443},

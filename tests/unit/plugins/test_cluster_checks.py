@@ -292,6 +292,72 @@ def test_a_load_balancer_is_asked_for_where_the_cloud_makes_them(seconds):
     assert [each["spec"]["type"] for each in objects if each["kind"] == "Service"].count("LoadBalancer") == (seconds > 0)
 
 
+def keeper_pods(*states):
+    """Answer with one pod after the other: a node, and whether it is ready there."""
+    told = iter(states)
+
+    def answer(*_):
+        node, ready = next(told)
+        return {"items": [{**pod_object(f"keeper-{node}", ready=ready), "spec": {"nodeName": node}}]}
+
+    return ("get pods --selector=app=keeper", lambda *_: Result(0, json.dumps(answer()), ""))
+
+
+CLAIM = ("get persistentvolumeclaim", {"spec": {"volumeName": "pvc-1"}})
+KEPT = [
+    CLAIM,
+    ("patch deployment", "patched"),
+    ("cat /data/seen", "worker1\nmaster1\n"),
+    ("delete deployment/keeper persistentvolumeclaim/keeper", ""),
+    ("wait --for=delete persistentvolume/pvc-1", ""),
+]
+NO_TYPE = {"items": [{"message": "failed to provision volume: no such type"}]}
+
+
+@pytest.mark.parametrize(
+    ("pods", "answers", "verdict", "seen"),
+    [
+        ([("worker1", False), ("worker1", True), ("worker1", True), ("master1", True)], KEPT, "pass", "read on master1"),
+        (
+            [("worker1", True), ("master1", True)],
+            [("cat", "master1\n"), *KEPT],
+            "fail",
+            "holds ['master1'], and not what was written on worker1",
+        ),
+        (
+            [("worker1", True), ("master1", True)],
+            [("wait", Result(1, "", "timed out waiting")), *KEPT],
+            "fail",
+            "does not go away with its claim: timed out",
+        ),
+        # It was gone before anybody could wait.
+        ([("worker1", True), ("master1", True)], [("wait", Result(1, "", "Error: pvc-1 NotFound, not found")), *KEPT], "pass", "gone in"),
+    ],
+    ids=["follows", "lost", "stays", "gone at once"],
+)
+def test_volume(hurried, pods, answers, verdict, seen):
+    settings = dataclasses.replace(SETTINGS, volume=20)
+    (check,) = cluster_checks.check_volume(Answers(keeper_pods(*pods), *answers), settings, 0)
+    assert check.verdict == verdict
+    assert seen in check.seen
+
+
+def test_a_claim_that_stays_one_is_told_with_its_reason(hurried):
+    kubectl = Answers(keeper_pods(*[("worker1", False)] * 50), ("involvedObject.name=keeper ", NO_TYPE), ("get events", {"items": []}))
+    with pytest.raises(ClusterCheckError, match="no pod on worker1 has it after 20 s: failed to provision volume: no such type"):
+        cluster_checks.check_volume(kubectl, dataclasses.replace(SETTINGS, volume=20), 0)
+
+
+@pytest.mark.parametrize("seconds", [0, 20])
+def test_a_volume_is_claimed_where_there_are_any(seconds):
+    objects = cluster_checks.manifests(dataclasses.replace(SETTINGS, volume=seconds))["items"]
+    claims = [each for each in objects if each["kind"] == "PersistentVolumeClaim"]
+    assert len(claims) == (seconds > 0)
+    pods = [each["spec"]["template"] for each in objects if each["kind"] == "Deployment" and each["metadata"]["name"] == "keeper"]
+    # Others wait for all pods that have a part.
+    assert all("part" not in pod["metadata"]["labels"] and pod["spec"]["securityContext"]["fsGroup"] for pod in pods)
+
+
 def pod_object(name, *, ready=True, waiting=None):
     return {
         "metadata": {"name": name, "labels": {"app": name.split("-")[0]}},

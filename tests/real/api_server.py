@@ -183,6 +183,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Cluster]:
         f"--secure-port={port}",
         f"--cert-dir={scratch / 'pki'}",
         "--authorization-mode=RBAC",
+        "--allow-privileged",
         f"--token-auth-file={scratch / 'tokens.csv'}",
         "--service-cluster-ip-range=10.0.0.0/24",
         "--service-account-issuer=https://kubernetes.default.svc",
