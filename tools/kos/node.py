@@ -44,6 +44,9 @@ def refresh(argv: t.Sequence[str]) -> int:
         epilog="What follows -- goes to ansible-playbook. KOS_STATE names the state folder, and so the cluster.",
     )
     parser.add_argument("--only-delete", action="store_true", help="do not make them again")
+    parser.add_argument(
+        "--volumes", action="store_true", help="delete the volumes and snapshots of its claims, too; without it they are listed"
+    )
     parser.add_argument("--yes", action="store_true", help="do not ask")
     options = parser.parse_args(own)
     paths = Paths.of()
@@ -51,14 +54,15 @@ def refresh(argv: t.Sequence[str]) -> int:
     if not program.exists():
         raise KosError(f"there is no {program}; tools/lab makes it, and a cluster to refresh.")
     nodes = [name for name, host in sorted(hosts(paths).items()) if "server_id" in host]
-    if not options.yes and not _agrees(nodes, paths):
+    if not options.yes and not _agrees(nodes, paths, volumes=options.volumes):
         say("Nothing was removed.")
         return 1
     with alone(paths.state):
         lab.prepare(paths)
         for playbook in ("refresh",) if options.only_delete else ("refresh", "nodes"):
+            said = ["-e", '{"node_servers_remove_volumes": true}'] if options.volumes and playbook == "refresh" else []
             code = call(
-                [str(program), str(paths.root / f"playbooks/{playbook}.yaml"), *ansible], cwd=paths.root, env=lab.environment(paths)
+                [str(program), str(paths.root / f"playbooks/{playbook}.yaml"), *said, *ansible], cwd=paths.root, env=lab.environment(paths)
             )
             if code:
                 say(f"tools/refresh stopped in playbooks/{playbook}.yaml; the same command goes on from here.")
@@ -89,9 +93,10 @@ def ssh_command(host: Host) -> list[str]:
     ]
 
 
-def _agrees(nodes: t.Sequence[str], paths: Paths) -> bool:
+def _agrees(nodes: t.Sequence[str], paths: Paths, *, volumes: bool) -> bool:
     if not sys.stdin.isatty():
         raise KosError("this removes servers and asks first; add --yes where nobody can answer.")
     what = ", ".join(nodes) or "no nodes, but perhaps networks"
-    answer = input(f"Remove the cluster of {paths.state} ({what}) and all that runs in it? [y/N] ")
+    more = ", and its volumes with all data" if volumes else ""
+    answer = input(f"Remove the cluster of {paths.state} ({what}) and all that runs in it{more}? [y/N] ")
     return answer.strip().lower() in ("y", "yes")

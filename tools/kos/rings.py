@@ -211,8 +211,8 @@ def ring2(paths: Paths, scratch: pathlib.Path, options: argparse.Namespace) -> l
         Step("reset", ["molecule", "reset", "-s", "default"]),
         Step("create", ["molecule", "create", "-s", "default"], limit=45 * _MINUTE),
     ]
-    # These two take from the mirror, which is filled now, but no machine.
-    steps += [_real(module) for module in ("cloud_conf", "k8s_node_taint") if not options.scenario]
+    # These take from the mirror, which is filled now, but no machine.
+    steps += [_real(module) for module in ("cloud_conf", "k8s_node_taint", "cloud_cinder_csi") if not options.scenario]
     steps += [Step(name, ["molecule", "test", "--destroy=never", "-s", name], limit=20 * _MINUTE) for name in scenarios]
     if not options.scenario:
         # The same cloud, as somebody else's.
@@ -246,7 +246,7 @@ def ring3(paths: Paths, scratch: pathlib.Path, options: argparse.Namespace) -> l
     labs = lab.numbered(paths.root)
     steps = [
         Step(f"lab {labs[0]}, killed", [str(tools / "lab"), labs[0]], killed_after=75),
-        *(Step(f"lab {name}", [str(tools / "lab"), name], limit=60 * _MINUTE) for name in labs),
+        *(step for name in labs for step in _lab(name, tools)),
         *_again(labs[-1], tools, state),
         Step("end to end", ["pytest", *_clients_alone()], pytest=True, limit=30 * _MINUTE),
         *_stopped_and_started(tools),
@@ -296,8 +296,18 @@ def ring_faults(paths: Paths, scratch: pathlib.Path, options: argparse.Namespace
 RINGS = {"1": ring1, "2": ring2, "3": ring3, "faults": ring_faults, "full": ring_full}
 # What a change is tested with; the others take their time.
 DEFAULT = ("1", "2", "3")
+# The lab in which the cloud routes to pods.
+_ROUTED = "5"
 # Those that run at the same time where there is memory for their sandboxes.
 SIDE_BY_SIDE = ("2", "3")
+
+
+def _lab(name: str, tools: pathlib.Path) -> list[Step]:
+    """Run a lab, and what only that one shows: those that come after it have another pod network."""
+    steps = [Step(f"lab {name}", [str(tools / "lab"), name], limit=60 * _MINUTE)]
+    if name == _ROUTED:
+        steps.append(Step(f"pod network of lab {name}", ["pytest", "tests/e2e/test_pod_network.py"], pytest=True, limit=15 * _MINUTE))
+    return steps
 
 
 def _again(name: str, tools: pathlib.Path, state: Paths) -> list[Step]:

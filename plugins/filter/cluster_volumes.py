@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Find the volumes that claims of a cluster have made."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: cluster_volumes
+short_description: Tell which volumes and snapshots of a project claims of a cluster have made
+version_added: 0.1.0
+author: The kos.labs authors (@kos-labs)
+description:
+  - The Cinder CSI driver notes in the metadata of each volume and snapshot which cluster it is from, and for which claim.
+options:
+  _input:
+    description: What M(kos.labs.cloud_resources_info) found, with the keys C(volumes) and C(snapshots).
+    type: dict
+    required: true
+  cluster:
+    description: Name of the cluster.
+    type: str
+    required: true
+"""
+
+EXAMPLES = r"""
+have: "{{ found.resources | kos.labs.cluster_volumes('kos') }}"
+"""
+
+RETURN = r"""
+_value:
+  description:
+    - The keys C(volumes) and C(snapshots), each a list of what can go, with C(id), C(name) and C(says), a description in words.
+    - C(held) describes those of the cluster's volumes that others have made snapshots of, which Cinder therefore does not delete.
+  type: dict
+"""
+
+import typing as t
+
+Object = t.Mapping[str, t.Any]
+
+MARK_KEY = "cinder.csi.openstack.org/cluster"
+_CLAIM, _SNAPSHOT = "csi.storage.k8s.io/pvc", "csi.storage.k8s.io/volumesnapshot"
+
+
+def cluster_volumes(found: t.Mapping[str, t.Sequence[Object]], cluster: str) -> dict[str, t.Any]:
+    """Tell which volumes and snapshots of a project are a cluster's."""
+
+    def ours(kind: str) -> list[Object]:
+        return [each for each in found.get(kind, ()) if (each.get("metadata") or {}).get(MARK_KEY) == cluster]
+
+    snapshots = ours("snapshots")
+    known = {each["id"] for each in snapshots}
+    held = {each["volume_id"]: each for each in found.get("snapshots", ()) if each["id"] not in known}
+    volumes = ours("volumes")
+    return {
+        "volumes": [_row(each, _CLAIM) for each in volumes if each["id"] not in held],
+        "snapshots": [_row(each, _SNAPSHOT) for each in snapshots],
+        "held": [f"{_row(each, _CLAIM)['says']} (snapshot {held[each['id']]['id']})" for each in volumes if each["id"] in held],
+    }
+
+
+def _row(each: Object, prefix: str) -> dict[str, str]:
+    metadata = each.get("metadata") or {}
+    of = "/".join(filter(None, (metadata.get(f"{prefix}/namespace"), metadata.get(f"{prefix}/name"))))
+    says = f"{each['id']}, {each.get('size', '?')} GB, {each.get('status', 'unknown')}" + (f", of {of}" if of else "")
+    return {"id": each["id"], "name": each.get("name") or "", "says": says}
+
+
+class FilterModule:
+    """What Ansible loads."""
+
+    def filters(self) -> dict[str, t.Callable[..., t.Any]]:
+        """Name the filter."""
+        return {"cluster_volumes": cluster_volumes}

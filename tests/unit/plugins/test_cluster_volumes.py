@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import pytest
+from ansible_collections.kos.labs.plugins.filter.cluster_volumes import MARK_KEY, cluster_volumes
+
+
+def volume(number, cluster=None, **more):
+    metadata = {MARK_KEY: cluster, "csi.storage.k8s.io/pvc/namespace": "shop", "csi.storage.k8s.io/pvc/name": number} if cluster else {}
+    return {"id": f"id-{number}", "name": f"pvc-{number}", "size": 1, "status": "available", "metadata": metadata, **more}
+
+
+def snapshot(number, of, cluster=None):
+    return {**volume(number), "volume_id": f"id-{of}", "metadata": {MARK_KEY: cluster} if cluster else None}
+
+
+def ids(found):
+    return {kind: [each["id"] for each in found[kind]] for kind in ("volumes", "snapshots")}
+
+
+@pytest.mark.parametrize("project", [{}, {"volumes": [], "snapshots": []}, {"volumes": [volume("a"), volume("b", "blue")]}])
+def test_what_is_of_others_is_not_ours(project):
+    assert cluster_volumes(project, "kos") == {"volumes": [], "snapshots": [], "held": []}
+
+
+def test_volumes_and_snapshots_of_the_cluster_are_found_with_their_claims():
+    project = {
+        "volumes": [volume("a", "kos"), volume("b", "kos-two")],
+        "snapshots": [snapshot("s", "a", "kos"), snapshot("t", "b", "kos-two")],
+    }
+    found = cluster_volumes(project, "kos")
+    assert ids(found) == {"volumes": ["id-a"], "snapshots": ["id-s"]}
+    assert found["volumes"][0]["says"] == "id-a, 1 GB, available, of shop/a"
+
+
+def test_a_volume_with_a_snapshot_of_somebody_else_is_held():
+    found = cluster_volumes({"volumes": [volume("a", "kos")], "snapshots": [snapshot("s", "a")]}, "kos")
+    assert (ids(found), found["held"]) == ({"volumes": [], "snapshots": []}, ["id-a, 1 GB, available, of shop/a (snapshot id-s)"])
