@@ -37,7 +37,7 @@ options:
     elements: str
     default: [member]
   quotas:
-    description: Quotas per service, C(compute) or C(network), as the SDK names them. Those that are not named stay as they are.
+    description: Quotas per service, C(compute), C(network) or C(block_storage), as the SDK names them. Those that are not named stay as they are.
     type: dict
     default: {}
   keypair:
@@ -143,12 +143,17 @@ class Adapter(Account[Wanted]):
         return self.found
 
     def _read_quotas(self) -> dict[str, dict[str, int]]:
-        readers = {"compute": self.connection.compute.get_quota_set, "network": self.connection.network.get_quota}
+        cloud = self.connection
+        readers = {
+            "compute": lambda: cloud.compute.get_quota_set,
+            "network": lambda: cloud.network.get_quota,
+            "block_storage": lambda: cloud.block_storage.get_quota_set,
+        }
         found = {}
         for service in self.wanted.quotas:
             if service not in readers:
-                raise CloudTenantError(f"quotas: {service} is not among the services known here, {' and '.join(readers)}")
-            found[service] = readers[service](self.project_id).to_dict(computed=False)
+                raise CloudTenantError(f"quotas: {service} is not among the services known here, {', '.join(readers)}")
+            found[service] = readers[service]()(self.project_id).to_dict(computed=False)
             unknown = sorted(set(self.wanted.quotas[service]) - set(found[service]))
             if unknown:
                 raise CloudTenantError(f"quotas.{service}: the SDK knows no {', '.join(unknown)}, see what it calls them")
@@ -187,6 +192,8 @@ class Adapter(Account[Wanted]):
         changes = quota_changes(self.found.quotas.get(step.name, {}), self.wanted.quotas[step.name])
         if step.name == "compute":
             self.connection.set_compute_quotas(self.project_id, **changes)
+        elif step.name == "block_storage":
+            self.connection.set_volume_quotas(self.project_id, **changes)
         else:
             self.connection.network.update_quota(self.project_id, **changes)
 

@@ -205,7 +205,14 @@ def nodes_ready(state: pathlib.Path) -> list[str]:
     return sorted(name for name, conditions in ready.items() if conditions.get("Ready") == "True")
 
 
-WRONG = {"base_existing_external_network": "nowhere", "base_existing_image": "none", "kos_cloud_offers": ["cinder"], "cluster_workers": 60}
+# The cloud has Cinder under its usual names, so it is looked for under another.
+WRONG = {
+    "base_existing_external_network": "nowhere",
+    "base_existing_image": "none",
+    "kos_cloud_offers": ["cinder"],
+    "kos_cloud_offer_types": {"cinder": ["volumev9"]},
+    "cluster_workers": 60,
+}
 
 
 @pytest.mark.parametrize(
@@ -218,7 +225,7 @@ WRONG = {"base_existing_external_network": "nowhere", "base_existing_image": "no
             [
                 "no external network nowhere: set base_existing_external_network to public.",
                 "no active image none for this project: set base_existing_image to debian-13.",
-                "The lab needs Cinder and the cloud's catalog has no block-storage service",
+                "The lab needs Cinder and the cloud's catalog has no volumev9 service",
                 "The quota of project berta leaves",
             ],
         ),

@@ -47,7 +47,7 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _LOOP_CTL_ADD = 0x4C80
 _LOOP_CLR_FD = 0x4C01
 _LOOP_GET_STATUS64 = 0x4C05
-_LOOPS = 64
+_LOOPS = 128
 
 
 def run(*argv: str, check: bool = True, **options: t.Any) -> str:

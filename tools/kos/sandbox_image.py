@@ -45,10 +45,11 @@ _MASKED = (
 RECIPES: t.Mapping[str, Recipe] = {
     "node": Recipe(
         "debian-13-node",
-        # What kubelet, kube-proxy and flannel call.
-        packages=(*_PACKAGES, "conntrack", "e2fsprogs", "iptables", "kmod", "nftables", "systemd-resolved"),
+        # What kubelet, kube-proxy and flannel call, and what tells of new disks.
+        packages=(*_PACKAGES, "conntrack", "e2fsprogs", "inotify-tools", "iptables", "kmod", "nftables", "systemd-resolved"),
         enabled={
             **_ENABLED,
+            "/etc/systemd/system/disk-links.service": "sysinit.target.wants/disk-links.service",
             "/usr/lib/systemd/system/systemd-resolved.service": "multi-user.target.wants/systemd-resolved.service",
             "/dev/null": _MASKED,
         },

@@ -70,6 +70,10 @@ ROLE_VARIABLES: t.Mapping[str, t.Any] = {
     "os_neutron_ovs_other_config": {"userspace-tso-enable": "true"},
     # An LXC instance cannot be given a drive with files.
     "os_octavia_user_data_config_drive": True,
+    # The kernel has neither device mapper nor iSCSI, and one machine has it to itself in the layout compact.
+    "os_cinder_volume_backend": "loopfile",
+    # Volumes of a lab are mostly empty, as its disk should be.
+    "os_cinder_volume_over_subscription": 4.0,
     # An amphora carries UDP and SCTP with the kernel's ip_vs, which an LXC instance cannot load.
     "os_tenant_load_balancer_protocols": ["TCP"],
 }

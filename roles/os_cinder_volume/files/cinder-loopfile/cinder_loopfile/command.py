@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""cinder-loopfile restore: attach what was attached when the host went down, before anything asks for it."""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+import shutil
+import subprocess
+import sys
+import typing as t
+
+from cinder_loopfile import store
+
+__all__ = ["main"]
+
+
+def run(argv: t.Sequence[str], _root: bool = True) -> str:
+    """Run a program with the rights that we have."""
+    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise store.StoreError(f"{argv[0]}: {done.stderr.strip() or done.returncode}")
+    return done.stdout
+
+
+def main(argv: t.Sequence[str] | None = None) -> int:
+    """Run the command."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("verb", choices=["restore"])
+    parser.add_argument("--folder", type=pathlib.Path, required=True, help="where volumes are kept")
+    parser.add_argument("--devices", type=pathlib.Path, required=True, help="where their devices get names")
+    parser.add_argument("--owner", help="who makes and removes these names: the service's user")
+    options = parser.parse_args(argv)
+    options.devices.mkdir(mode=0o755, parents=True, exist_ok=True)
+    if options.owner:
+        shutil.chown(options.devices, options.owner, options.owner)
+    failed = False
+    volumes = store.Store(options.folder, options.devices, run)
+    if (options.folder / "exported").is_dir():
+        for name in volumes.exports():
+            # One that cannot be attached is one server's trouble, not all servers'.
+            try:
+                for line in volumes.restore_one(name):
+                    print(line)
+            except (store.StoreError, OSError) as problem:
+                print(f"{name}: {problem}", file=sys.stderr)
+                failed = True
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,312 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Sparse files in a folder, and loop devices for those that are in use. Knows nothing of Cinder.
+
+A kill at any step leaves no half file under a final name, and nothing that `prepare` does not find.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import pathlib
+import re
+import typing as t
+import uuid
+
+__all__ = ["NoRoomError", "Room", "Run", "Store", "StoreError"]
+
+# Runs a program, as root if told so, and returns what it printed; raises a StoreError where that fails.
+Run = t.Callable[[t.Sequence[str], bool], str]
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_GIB = 2**30
+
+
+class StoreError(Exception):
+    """It cannot be done; the text says why, and what to do."""
+
+
+class NoRoomError(StoreError):
+    """There is no room for what was asked for."""
+
+
+class Room(t.NamedTuple):
+    """Bytes: what the files may fill, what of it is free, what was promised to them."""
+
+    total: int
+    free: int
+    promised: int
+
+
+class Store:
+    """A folder of volumes and snapshots; `devices` is where loop devices get names that stay the same."""
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        devices: str | os.PathLike[str],
+        run: Run,
+        *,
+        over_subscription: float = 1.0,
+        sys_block: str | os.PathLike[str] = "/sys/block",
+    ) -> None:
+        # As the kernel names files.
+        self.folder = pathlib.Path(os.path.realpath(folder))
+        self.devices = pathlib.Path(devices)
+        self.over_subscription = over_subscription
+        self._run = run
+        self._sys_block = pathlib.Path(sys_block)
+        self._partial = self.folder / "partial"
+        self._exported = self.folder / "exported"
+        self._lock: int | None = None
+        # What is being copied counts before it is there.
+        self._pending = 0
+
+    # --- the life of a store
+
+    def prepare(self) -> list[str]:
+        """Take the store over: sweep what a killed service left, attach what should be; return what was done."""
+        for place in (self.folder, self._partial, self._exported):
+            place.mkdir(mode=0o750, parents=True, exist_ok=True)
+        if self._lock is None:
+            self._lock = self._claim()
+        done = []
+        for leftover in sorted(self._partial.iterdir()):
+            leftover.unlink()
+            done.append(f"removed the unfinished {leftover.name}")
+        wanted = self.exports()
+        for name in self.names():
+            if name not in wanted and self.loops(name):
+                self._detach(name)
+                done.append(f"detached {name}, which nobody uses")
+        return done + self.restore()
+
+    def restore(self) -> list[str]:
+        """Attach what was attached when the host went down."""
+        self.devices.mkdir(mode=0o755, parents=True, exist_ok=True)
+        return [line for name in self.exports() for line in self.restore_one(name)]
+
+    def restore_one(self, name: str) -> list[str]:
+        """Attach one of those; return what was done."""
+        if not self.path(name).exists():
+            self.unexport(name)
+            return [f"forgot {name}, whose file is gone"]
+        if self._is_linked(name):
+            return []
+        self.export(name)
+        return [f"attached {name}"]
+
+    def _claim(self) -> int:
+        """Take the folder for this process: a second one would sweep away what the first is at."""
+        descriptor = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise StoreError(f"another service keeps its volumes in {self.folder}; give each backend a folder of its own") from None
+        return descriptor
+
+    # --- files
+
+    def path(self, name: str) -> pathlib.Path:
+        """Return where a volume or a snapshot lies."""
+        if not _NAME.fullmatch(name) or name in ("partial", "exported"):
+            raise StoreError(f"{name!r} cannot be the name of a volume")
+        return self.folder / name
+
+    def names(self) -> list[str]:
+        """Return what there is."""
+        return sorted(entry.name for entry in self.folder.iterdir() if _NAME.fullmatch(entry.name) and entry.is_file())
+
+    def create(self, name: str, size: int) -> None:
+        """Make an empty volume."""
+        self._check_room(size)
+        with self.replacing(name, size, new=True):
+            pass
+
+    def copy(self, source: str, name: str, size: int) -> None:
+        """Make a volume or a snapshot with what another one holds, of at least its size; holes stay holes."""
+        size = max(size, self.size(source))
+        self._check_room(size)
+        with self.replacing(name, size, new=True) as partial:
+            self.flush(source)
+            self._fill(source, partial)
+
+    def revert(self, source: str, name: str, size: int) -> None:
+        """Have a volume that is not in use hold what a snapshot of it holds."""
+        with self.replacing(name, max(size, self.size(source))) as partial:
+            self._fill(source, partial)
+
+    def _fill(self, source: str, partial: pathlib.Path) -> None:
+        """Copy a file in another process, which does not hold up this one. Where files can share blocks it is one atomic step."""
+        self._run(["cp", "--reflink=auto", "--sparse=always", "--", str(self.path(source)), str(partial)], False)
+
+    @contextlib.contextmanager
+    def replacing(self, name: str, size: int, *, new: bool = False) -> t.Iterator[pathlib.Path]:
+        """Give a file to fill, which becomes the volume of that name in one step when the block ends well."""
+        final = self.path(name)
+        if new and final.exists():
+            raise StoreError(f"{name} is there already")
+        if not new and self.loops(name):
+            raise StoreError(f"{name} is in use, so that it cannot be replaced; detach it first")
+        partial = self._partial / f"{name}.{uuid.uuid4().hex}"
+        pending = size if new else 0
+        self._pending += pending
+        try:
+            os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o640))
+            yield partial
+            with open(partial, "r+b") as file:
+                if os.fstat(file.fileno()).st_size > size:
+                    raise StoreError(f"{name} is to have {size} bytes and its source has more")
+                os.truncate(file.fileno(), size)
+                os.fsync(file.fileno())
+            if new:
+                # Unlike a rename this refuses to replace what is there.
+                os.link(partial, final)
+            else:
+                os.rename(partial, final)
+            _sync_folder(self.folder)
+        finally:
+            self._pending -= pending
+            with contextlib.suppress(FileNotFoundError):
+                partial.unlink()
+
+    def delete(self, name: str) -> None:
+        """Remove a volume or a snapshot, which may be gone already."""
+        self.unexport(name)
+        with contextlib.suppress(FileNotFoundError):
+            self.path(name).unlink()
+        _sync_folder(self.folder)
+
+    def size(self, name: str) -> int:
+        """Return how large a volume looks."""
+        try:
+            return self.path(name).stat().st_size
+        except FileNotFoundError:
+            raise StoreError(f"there is no {self.path(name)}: somebody removed it") from None
+
+    def extend(self, name: str, size: int) -> None:
+        """Make a volume larger, also one in use; a volume never becomes smaller."""
+        before = self.size(name)
+        if size > before:
+            self._check_room(size - before)
+            with open(self.path(name), "r+b") as file:
+                os.truncate(file.fileno(), size)
+                os.fsync(file.fileno())
+        # Again after a kill in between, too.
+        for device in self.loops(name):
+            self._run(["losetup", "--set-capacity", device], True)
+
+    def flush(self, name: str) -> None:
+        """Bring to the file what its loop device has not written yet."""
+        for device in self.loops(name):
+            self._run(["sync", device], True)
+
+    def room(self) -> Room:
+        """Count."""
+        found = os.statvfs(self.folder)
+        free = found.f_bavail * found.f_frsize
+        used = promised = 0
+        for name in self.names():
+            with contextlib.suppress(FileNotFoundError):
+                status = self.path(name).stat()
+                used += status.st_blocks * 512
+                promised += status.st_size
+        return Room(free + used, free, promised + self._pending)
+
+    def _check_room(self, more: int) -> None:
+        """Raise unless so many bytes more may be promised."""
+        room = self.room()
+        limit = int(room.total * self.over_subscription)
+        if room.promised + more > limit:
+            raise NoRoomError(
+                f"no room for {more / _GIB:.1f} GiB in {self.folder}: {room.promised / _GIB:.1f} GiB of {limit / _GIB:.1f} GiB are promised; "
+                "delete volumes or snapshots, or enlarge the disk"
+            )
+
+    # --- loop devices
+
+    def exports(self) -> list[str]:
+        """Return what is, or at the next start is to be, attached."""
+        return sorted(entry.name for entry in self._exported.iterdir())
+
+    def device(self, name: str) -> pathlib.Path:
+        """Return the path that a volume's device has as long as it is exported, whatever its number."""
+        return self.devices / self.path(name).name
+
+    def export(self, name: str) -> pathlib.Path:
+        """Attach a volume to a loop device, unless it is; return the path of the device."""
+        self.size(name)
+        _touch(self._exported / name)
+        loops = self.loops(name)
+        if any(self._is_ending(device) for device in loops):
+            raise StoreError(f"{name} is still held open where it was detached; unmount it there and try again")
+        if not loops:
+            try:
+                loops = [self._run(["losetup", "--find", "--show", str(self.path(name))], True).strip()]
+            except StoreError as problem:
+                with contextlib.suppress(FileNotFoundError):
+                    (self._exported / name).unlink()
+                raise StoreError(f"{name} gets no loop device ({problem}); the host may have no more of them") from problem
+        link = self.device(name)
+        fresh = link.with_name(f".{link.name}")
+        with contextlib.suppress(FileNotFoundError):
+            fresh.unlink()
+        fresh.symlink_to(loops[0])
+        fresh.rename(link)
+        return link
+
+    def unexport(self, name: str) -> None:
+        """Detach a volume, which may be detached already."""
+        with contextlib.suppress(FileNotFoundError):
+            self.device(name).unlink()
+        self._detach(name)
+        with contextlib.suppress(FileNotFoundError):
+            (self._exported / name).unlink()
+            _sync_folder(self._exported)
+
+    def loops(self, name: str) -> list[str]:
+        """Return the loop devices that show a file, as the kernel tells. Names of volumes are unique, so that a path tells which file it is."""
+        path = str(self.path(name))
+        found = []
+        for backing in sorted(self._sys_block.glob("loop*/loop/backing_file")):
+            # A device may go while we look.
+            with contextlib.suppress(OSError):
+                if backing.read_text(encoding="utf-8", errors="surrogateescape").rstrip("\n") == path:
+                    found.append(f"/dev/{backing.parts[-3]}")
+        return found
+
+    def _is_ending(self, device: str) -> bool:
+        """Tell whether a device goes as soon as nobody has it open: detached while it was in use."""
+        try:
+            return (self._sys_block / pathlib.Path(device).name / "loop/autoclear").read_text(encoding="utf-8").strip() == "1"
+        except OSError:
+            return False
+
+    def _is_linked(self, name: str) -> bool:
+        try:
+            return os.readlink(self.device(name)) in self.loops(name)
+        except OSError:
+            return False
+
+    def _detach(self, name: str) -> None:
+        for device in self.loops(name):
+            if not self._is_ending(device):
+                self._run(["losetup", "--detach", device], True)
+
+
+def _touch(path: pathlib.Path) -> None:
+    """Make an empty file that a power cut does not take."""
+    if not path.exists():
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o640))
+        _sync_folder(path.parent)
+
+
+def _sync_folder(folder: pathlib.Path) -> None:
+    """Bring to disk which names a folder has."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

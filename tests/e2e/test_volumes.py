@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Volumes as servers see them, asked for with the login that the cluster has: a member's application credential."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import time
+import typing as t
+
+import openstack
+import pytest
+
+NAME = "volume-test"
+PATIENCE = 120
+PLACE = f"/run/{NAME}"
+
+
+@pytest.fixture(scope="module")
+def cloud(paths, contract):
+    if "cinder" not in contract["offers"]:
+        pytest.skip("this cloud has no Cinder")
+    os.environ["OS_CLIENT_CONFIG_FILE"] = str(paths.state / "clouds.yaml")
+    return openstack.connect(cloud=contract["credential"], block_storage_default_microversion="3.66")
+
+
+@pytest.fixture(scope="module")
+def servers(nodes):
+    """Two servers of this project, which Kubernetes keeps for itself otherwise."""
+    if len(nodes) < 2:
+        pytest.skip("there is one server only")
+    return sorted(nodes)[-2:]
+
+
+@pytest.fixture(scope="module")
+def inside(paths):
+    def run(server: str, script: str) -> str:
+        argv = [str(paths.root / "tools/ssh_to_node"), server, "sudo", "sh", "-eu"]
+        done = subprocess.run(argv, input=script, env=paths.environment(), capture_output=True, text=True, check=False, timeout=120)
+        assert done.returncode == 0, f"{server}: {script}: {done.stderr.strip()}"
+        return done.stdout.strip()
+
+    return run
+
+
+class Volumes:
+    """A member's volumes, and what becomes of them."""
+
+    def __init__(self, cloud: t.Any, nodes: t.Mapping[str, t.Any]) -> None:
+        self.cloud, self.storage, self.nodes = cloud, cloud.block_storage, nodes
+
+    def settle(self, what: t.Any, status: str) -> t.Any:
+        return self.storage.wait_for_status(what, status, failures=["error", "error_extending"], interval=0.5, wait=PATIENCE)
+
+    def make(self, size: int = 1, **options: t.Any) -> t.Any:
+        return self.settle(self.storage.create_volume(name=NAME, size=size, **options), "available")
+
+    def snapshot(self, volume: t.Any) -> t.Any:
+        return self.settle(self.storage.create_snapshot(volume_id=volume.id, name=NAME), "available")
+
+    def attach(self, volume: t.Any, server: str) -> None:
+        self.cloud.compute.create_volume_attachment(self.nodes[server]["server_id"], volume_id=volume.id)
+        self.settle(volume, "in-use")
+
+    def detach(self, volume: t.Any, server: str) -> None:
+        self.cloud.compute.delete_volume_attachment(self.nodes[server]["server_id"], volume.id)
+        self.settle(volume, "available")
+
+    def remove_all(self) -> None:
+        for volume in self.storage.volumes(name=NAME):
+            for attachment in volume.attachments:
+                with contextlib.suppress(openstack.exceptions.SDKException):
+                    self.cloud.compute.delete_volume_attachment(attachment["server_id"], volume.id)
+                    self.settle(volume, "available")
+        for snapshot in list(self.storage.snapshots(name=NAME)):
+            self.storage.delete_snapshot(snapshot)
+            self.storage.wait_for_delete(snapshot, interval=0.5, wait=PATIENCE)
+        for volume in list(self.storage.volumes(name=NAME)):
+            self.storage.delete_volume(volume)
+            self.storage.wait_for_delete(volume, interval=0.5, wait=PATIENCE)
+
+
+@pytest.fixture
+def volumes(cloud, nodes, inside, servers):
+    ours = Volumes(cloud, nodes)
+    yield ours
+    for server in servers:
+        inside(server, f"umount {PLACE} 2>/dev/null || true")
+    ours.remove_all()
+
+
+def link(volume: t.Any) -> str:
+    """The name that a volume has in a server, which is what Kubernetes looks for."""
+    return f"/dev/disk/by-id/virtio-{volume.id[:20]}"
+
+
+def appears(inside: t.Callable[[str, str], str], server: str, volume: t.Any) -> float:
+    start = time.monotonic()
+    inside(server, f'timeout 10 sh -c "until [ -b {link(volume)} ]; do sleep 0.1; done"')
+    return time.monotonic() - start
+
+
+def test_data_goes_with_a_volume_from_server_to_server(volumes, servers, inside):
+    first, second = servers
+    volume = volumes.make()
+    volumes.attach(volume, first)
+    print(f"{link(volume)} after {appears(inside, first, volume):.1f} s, with the time of the login")
+    inside(first, f"mkfs.ext4 -q {link(volume)} && mkdir -p {PLACE} && mount {link(volume)} {PLACE}")
+    inside(first, f"echo here I am > {PLACE}/file && umount {PLACE}")
+    volumes.detach(volume, first)
+    inside(first, f'timeout 10 sh -c "while [ -e {link(volume)} ]; do sleep 0.1; done"')
+    volumes.attach(volume, second)
+    appears(inside, second, volume)
+    assert inside(second, f"mkdir -p {PLACE} && mount {link(volume)} {PLACE} && cat {PLACE}/file") == "here I am"
+
+
+def test_a_volume_grows_under_a_file_system_in_use(volumes, servers, inside):
+    server = servers[0]
+    volume = volumes.make()
+    volumes.attach(volume, server)
+    appears(inside, server, volume)
+    inside(server, f"mkfs.ext4 -q {link(volume)} && mkdir -p {PLACE} && mount {link(volume)} {PLACE}")
+    volumes.storage.extend_volume(volume, 2)
+    volumes.settle(volume, "in-use")
+    grown = f"[ $(blockdev --getsize64 {link(volume)}) = {2 * 2**30} ]"
+    inside(server, f"timeout 30 sh -c 'until {grown}; do sleep 0.2; done'")
+    inside(server, f"resize2fs {link(volume)} && [ $(df --output=size --block-size=1M {PLACE} | tail -1) -gt 1500 ]")
+
+
+def test_a_snapshot_becomes_a_larger_volume(volumes, servers, inside):
+    server = servers[0]
+    volume = volumes.make()
+    volumes.attach(volume, server)
+    appears(inside, server, volume)
+    inside(
+        server,
+        f"mkfs.ext4 -q {link(volume)} && mkdir -p {PLACE} && mount {link(volume)} {PLACE} && echo before > {PLACE}/file && sync -f {PLACE}",
+    )
+    snapshot = volumes.snapshot(volume)
+    inside(server, f"echo after > {PLACE}/file && umount {PLACE}")
+    larger = volumes.make(2, snapshot_id=snapshot.id)
+    volumes.attach(larger, server)
+    appears(inside, server, larger)
+    assert inside(server, f"mount {link(larger)} {PLACE} && cat {PLACE}/file") == "before"
+
+
+def test_a_volume_beyond_the_quota_is_refused(volumes):
+    quota = volumes.storage.get_quota_set(volumes.cloud.current_project_id)
+    with pytest.raises(openstack.exceptions.SDKException, match=r"[Qq]uota"):
+        volumes.storage.create_volume(name=NAME, size=quota.gigabytes + 1)

@@ -1,0 +1,368 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Volumes as sparse files: what their store keeps, refuses, and finds again after a kill at any step."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+import pathlib
+import subprocess
+import sys
+import typing as t
+
+import pytest
+
+PACKAGE = pathlib.Path(__file__).parents[2] / "roles/os_cinder_volume/files/cinder-loopfile"
+MIB = 2**20
+VOLUME, OTHER, SNAPSHOT = "volume-11111111-1111-4111-8111-111111111111", "volume-2222", "snapshot-3333"
+
+
+@pytest.fixture(scope="module")
+def package():
+    sys.path.insert(0, str(PACKAGE))
+    try:
+        yield importlib.import_module
+    finally:
+        sys.path.remove(str(PACKAGE))
+
+
+@pytest.fixture(scope="module")
+def store(package):
+    return package("cinder_loopfile.store")
+
+
+class Kernel:
+    """Loop devices as sysfs shows them, and the two programs that make and remove them."""
+
+    def __init__(self, folder: pathlib.Path, error: type[Exception], limit: int = 8) -> None:
+        self.sys_block, self.error, self.limit = folder, error, limit
+        self.calls: list[t.Sequence[str]] = []
+        folder.mkdir()
+
+    def attached(self) -> dict[str, str]:
+        return {place.parts[-3]: place.read_text().strip() for place in self.sys_block.glob("loop*/loop/backing_file")}
+
+    def run(self, argv: t.Sequence[str], root: bool) -> str:
+        self.calls.append(argv)
+        if argv[:3] == ["losetup", "--find", "--show"]:
+            free = next((f"loop{number}" for number in range(self.limit) if f"loop{number}" not in self.attached()), None)
+            if free is None:
+                raise self.error("cannot find an unused loop device")
+            (self.sys_block / free / "loop").mkdir(parents=True, exist_ok=True)
+            (self.sys_block / free / "loop/backing_file").write_text(argv[3] + "\n")
+            (self.sys_block / free / "loop/autoclear").write_text("0\n")
+            return f"/dev/{free}\n"
+        if argv[:2] == ["losetup", "--detach"]:
+            (self.sys_block / pathlib.Path(argv[2]).name / "loop/backing_file").unlink()
+            return ""
+        if argv[0] == "cp":
+            assert not root
+            subprocess.run(argv, check=True)
+        return ""
+
+
+@pytest.fixture
+def kernel(tmp_path, store):
+    return Kernel(tmp_path / "sys", store.StoreError)
+
+
+@pytest.fixture
+def make(tmp_path, store, kernel):
+    """Return a maker of stores on the same folder: a service that was killed leaves its folder to the next one."""
+    made = []
+
+    def new(**options):
+        for old in made:
+            if old._lock is not None:
+                os.close(old._lock)
+                old._lock = None
+        new_one = store.Store(tmp_path / "volumes", tmp_path / "devices", kernel.run, sys_block=kernel.sys_block, **options)
+        made.append(new_one)
+        return new_one
+
+    yield new
+    new()
+
+
+@pytest.fixture
+def volumes(make):
+    fresh = make()
+    fresh.prepare()
+    return fresh
+
+
+def test_a_volume_takes_no_disk_until_it_is_written(volumes):
+    volumes.create(VOLUME, 64 * MIB)
+    status = volumes.path(VOLUME).stat()
+    assert (status.st_size, status.st_blocks, status.st_mode & 0o007) == (64 * MIB, 0, 0)
+
+
+def test_a_volume_is_not_made_twice(volumes, store):
+    volumes.create(VOLUME, MIB)
+    volumes.path(VOLUME).write_bytes(b"data")
+    with pytest.raises(store.StoreError, match="is there already"):
+        volumes.create(VOLUME, MIB)
+    assert volumes.path(VOLUME).read_bytes() == b"data"
+
+
+def test_names_cannot_leave_the_folder(volumes, store):
+    for name in ("../x", "a/b", "", ".lock", "partial"):
+        with pytest.raises(store.StoreError, match="cannot be the name"):
+            volumes.create(name, MIB)
+
+
+def test_a_snapshot_keeps_what_was_there_and_a_volume_of_it_may_be_larger(volumes):
+    volumes.create(VOLUME, 4 * MIB)
+    with open(volumes.path(VOLUME), "r+b") as file:
+        file.seek(2 * MIB)
+        file.write(b"before")
+    volumes.copy(VOLUME, SNAPSHOT, 4 * MIB)
+    with open(volumes.path(VOLUME), "r+b") as file:
+        file.seek(2 * MIB)
+        file.write(b"after!")
+    volumes.copy(SNAPSHOT, OTHER, 8 * MIB)
+    data = volumes.path(OTHER).read_bytes()
+    assert (len(data), data[2 * MIB : 2 * MIB + 6]) == (8 * MIB, b"before")
+    assert volumes.path(OTHER).stat().st_blocks * 512 < MIB
+    volumes.revert(SNAPSHOT, VOLUME, 4 * MIB)
+    assert volumes.path(VOLUME).read_bytes()[2 * MIB : 2 * MIB + 6] == b"before"
+
+
+def test_a_copy_is_never_smaller_than_its_source(volumes):
+    volumes.create(VOLUME, 4 * MIB)
+    volumes.copy(VOLUME, OTHER, MIB)
+    assert volumes.size(OTHER) == 4 * MIB
+
+
+def test_what_is_in_use_is_flushed_before_it_is_copied(volumes, kernel):
+    volumes.create(VOLUME, MIB)
+    volumes.export(VOLUME)
+    volumes.copy(VOLUME, SNAPSHOT, MIB)
+    programs = [call[0] for call in kernel.calls]
+    assert programs.index("sync") < programs.index("cp")
+
+
+def test_a_failed_copy_leaves_nothing(volumes, store, kernel, monkeypatch):
+    volumes.create(VOLUME, MIB)
+
+    def full(argv, root):
+        pathlib.Path(argv[-1]).write_bytes(b"half")
+        raise store.StoreError("cp: No space left on device")
+
+    monkeypatch.setattr(volumes, "_run", full)
+    before = volumes.room().promised
+    with pytest.raises(store.StoreError, match="No space left"):
+        volumes.copy(VOLUME, SNAPSHOT, MIB)
+    assert volumes.names() == [VOLUME]
+    assert list((volumes.folder / "partial").iterdir()) == []
+    assert volumes.room().promised == before
+
+
+def test_an_image_replaces_a_volume_in_one_step_and_not_one_in_use(volumes, store):
+    volumes.create(VOLUME, 4 * MIB)
+    with volumes.replacing(VOLUME, 4 * MIB) as partial:
+        partial.write_bytes(b"image")
+        assert volumes.path(VOLUME).stat().st_blocks == 0
+    data = volumes.path(VOLUME).read_bytes()
+    assert (len(data), data[:5]) == (4 * MIB, b"image")
+    with pytest.raises(store.StoreError, match="its source has more"), volumes.replacing(VOLUME, MIB) as partial:
+        partial.write_bytes(b"x" * (MIB + 1))
+    volumes.export(VOLUME)
+    with pytest.raises(store.StoreError, match="in use"), volumes.replacing(VOLUME, MIB):
+        pass
+
+
+def test_room_is_what_the_disk_has_times_the_ratio(volumes, store, make):
+    room = volumes.room()
+    volumes.create(VOLUME, room.total // 2)
+    with pytest.raises(store.NoRoomError, match=r"no room for .* GiB in .* are promised; delete volumes"):
+        volumes.create(OTHER, room.total // 2 + 2 * MIB)
+    with pytest.raises(store.NoRoomError):
+        volumes.extend(VOLUME, room.total * 2)
+    with pytest.raises(store.NoRoomError):
+        volumes.copy(VOLUME, SNAPSHOT, room.total)
+    assert volumes.names() == [VOLUME]
+    generous = make(over_subscription=4.0)
+    generous.create(OTHER, room.total)
+    assert generous.room().promised == room.total // 2 + room.total
+
+
+def test_what_is_being_copied_counts(volumes, store):
+    room = volumes.room()
+    with volumes.replacing(VOLUME, room.total // 2 + MIB, new=True), pytest.raises(store.NoRoomError):
+        volumes.create(OTHER, room.total // 2 + MIB)
+
+
+def test_extending_reaches_a_device_in_use_and_nothing_shrinks(volumes, kernel):
+    volumes.create(VOLUME, MIB)
+    volumes.export(VOLUME)
+    volumes.extend(VOLUME, 2 * MIB)
+    assert (volumes.size(VOLUME), kernel.calls[-1]) == (2 * MIB, ["losetup", "--set-capacity", "/dev/loop0"])
+    volumes.extend(VOLUME, MIB)
+    assert volumes.size(VOLUME) == 2 * MIB
+
+
+def test_a_device_keeps_its_name_when_its_number_changes(volumes, kernel, make):
+    volumes.create(VOLUME, MIB)
+    volumes.create(OTHER, MIB)
+    path = volumes.export(OTHER)
+    assert (volumes.export(OTHER), os.readlink(path)) == (path, "/dev/loop0")
+    # The host restarts: no loop device, nothing below /run, and another volume gets the first number.
+    kernel.run(["losetup", "--detach", "/dev/loop0"], True)
+    path.unlink()
+    volumes.export(VOLUME)
+    assert make().restore() == [f"attached {OTHER}"]
+    assert os.readlink(path) == "/dev/loop1"
+    assert make().restore() == []
+
+
+def test_the_command_restores_what_it_can(volumes, kernel, package, monkeypatch, capsys):
+    command = package("cinder_loopfile.command")
+    monkeypatch.setattr(command, "run", kernel.run)
+    original = package("cinder_loopfile.store").Store
+    monkeypatch.setattr(command.store, "Store", lambda *args: original(*args, sys_block=kernel.sys_block))
+    kernel.limit = 1
+    for name in (VOLUME, OTHER):
+        volumes.create(name, MIB)
+        (volumes.folder / "exported" / name).touch()
+    (volumes.folder / "exported/volume-gone").touch()
+    assert command.main(["restore", "--folder", str(volumes.folder), "--devices", str(volumes.devices)]) == 1
+    told = capsys.readouterr()
+    assert (f"attached {VOLUME}" in told.out, "forgot volume-gone" in told.out) == (True, True)
+    assert f"{OTHER} gets no loop device" in told.err
+
+
+def test_no_loop_device_is_told_and_forgotten(volumes, store, kernel):
+    kernel.limit = 0
+    volumes.create(VOLUME, MIB)
+    with pytest.raises(store.StoreError, match="gets no loop device"):
+        volumes.export(VOLUME)
+    assert volumes.exports() == []
+
+
+def test_a_volume_that_is_still_open_where_it_was_is_not_attached_again(volumes, store, kernel):
+    volumes.create(VOLUME, MIB)
+    volumes.export(VOLUME)
+    (kernel.sys_block / "loop0/loop/autoclear").write_text("1\n")
+    with pytest.raises(store.StoreError, match="still held open"):
+        volumes.export(VOLUME)
+
+
+def test_deleting_and_detaching_twice_is_no_error(volumes, kernel):
+    volumes.create(VOLUME, MIB)
+    volumes.export(VOLUME)
+    for _ in range(2):
+        volumes.unexport(VOLUME)
+    volumes.export(VOLUME)
+    for _ in range(2):
+        volumes.delete(VOLUME)
+    assert (volumes.names(), volumes.exports(), kernel.attached(), list(volumes.devices.iterdir())) == ([], [], {}, [])
+
+
+def test_a_file_that_somebody_removed_is_named(volumes, store):
+    for use in (volumes.export, volumes.size, lambda name: volumes.extend(name, MIB), lambda name: volumes.copy(name, OTHER, MIB)):
+        with pytest.raises(store.StoreError, match=f"there is no .*{VOLUME}"):
+            use(VOLUME)
+    assert volumes.exports() == []
+
+
+def test_two_services_do_not_share_a_folder(volumes, tmp_path, store, kernel):
+    second = store.Store(tmp_path / "volumes", tmp_path / "devices", kernel.run, sys_block=kernel.sys_block)
+    with pytest.raises(store.StoreError, match="a folder of its own"):
+        second.prepare()
+    assert volumes.prepare() == []
+
+
+def killed_after(steps: int, work: t.Callable[[], None], targets: t.Sequence[tuple[t.Any, str]]) -> bool:
+    """Do work in another process, which ends without a word before its n-th step; tell whether it came so far."""
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    left = steps
+
+    def counted(function: t.Callable[..., t.Any]) -> t.Callable[..., t.Any]:
+        def call(*args: t.Any, **options: t.Any) -> t.Any:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                os._exit(9)
+            return function(*args, **options)
+
+        return call
+
+    for target, name in targets:
+        setattr(target, name, counted(getattr(target, name)))
+    code = 1
+    try:
+        work()
+        code = 0
+    finally:
+        os._exit(code)
+
+
+WORK: t.Mapping[str, t.Callable[[t.Any], t.Any]] = {
+    "create": lambda store: store.create(OTHER, MIB),
+    "snapshot": lambda store: store.copy(VOLUME, SNAPSHOT, MIB),
+    "attach": lambda store: store.export(VOLUME),
+    "detach": lambda store: store.unexport("volume-attached"),
+    "extend": lambda store: store.extend("volume-attached", 2 * MIB),
+    "delete": lambda store: store.delete(VOLUME),
+}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of a fork beside threads
+@pytest.mark.parametrize("work", WORK)
+def test_a_kill_at_any_step_leaves_nothing_half(work, make, kernel, store):
+    volumes = make()
+    volumes.prepare()
+    step, ended = 0, False
+    while not ended:
+        for name in volumes.names():
+            volumes.delete(name)
+        for name in (VOLUME, "volume-attached"):
+            volumes.create(name, MIB)
+            volumes.path(name).write_bytes(b"x" * MIB)
+        volumes.export("volume-attached")
+        targets = [
+            *((os, name) for name in ("open", "truncate", "fsync", "link", "rename", "readlink")),
+            *((pathlib.Path, name) for name in ("unlink", "symlink_to", "rename")),
+            (volumes, "_run"),
+        ]
+        ended = not killed_after(step, functools.partial(WORK[work], volumes), targets)
+        volumes = make()
+        volumes.prepare()
+        assert {volumes.size(name) for name in volumes.names()} <= {MIB, 2 * MIB}, step
+        if SNAPSHOT in volumes.names():
+            assert volumes.path(SNAPSHOT).read_bytes() == b"x" * MIB, step
+        assert list((volumes.folder / "partial").iterdir()) == [], step
+        assert sorted(kernel.attached().values()) == [str(volumes.path(name)) for name in volumes.exports()], step
+        assert sorted(place.name for place in volumes.devices.iterdir() if not place.name.startswith(".")) == volumes.exports(), step
+        # Whoever asked asks again.
+        if not (work in ("create", "snapshot") and {OTHER, SNAPSHOT} & set(volumes.names())):
+            WORK[work](volumes)
+        step += 1
+    assert step > 2
+
+
+def real_loops() -> bool:
+    return os.geteuid() == 0 and subprocess.run(["losetup", "--find"], capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.skipif(not real_loops(), reason="loop devices are root's")
+def test_it_works_with_the_kernel_s_own(tmp_path, store, package):
+    volumes = store.Store(tmp_path / "volumes", tmp_path / "devices", package("cinder_loopfile.command").run)
+    volumes.prepare()
+    volumes.create(VOLUME, 8 * MIB)
+    device = volumes.export(VOLUME)
+    try:
+        device.write_bytes(b"through the device")
+        volumes.copy(VOLUME, SNAPSHOT, 8 * MIB)
+        volumes.extend(VOLUME, 16 * MIB)
+        with open(device, "rb") as file:
+            assert file.seek(0, os.SEEK_END) == 16 * MIB
+    finally:
+        volumes.delete(VOLUME)
+    assert volumes.path(SNAPSHOT).read_bytes().startswith(b"through the device")
+    assert volumes.loops(VOLUME) == []
+    os.close(volumes._lock)
