@@ -57,13 +57,33 @@ def neighbour(tenant, contract, has_balancers):
 
 
 @pytest.fixture(scope="module")
+def volumes(tenant, contract, nodes):
+    """Return volumes and a snapshot by whose they are, marked as the CSI driver marks what claims of a cluster have made."""
+    if "cinder" not in contract["offers"]:
+        yield {}
+        return
+    cluster = next(iter(nodes.values()))["cluster_contract"]["cluster_name"]
+    mark = "cinder.csi.openstack.org/cluster"
+
+    def volume(*options):
+        return tenant.json("volume", "create", "--size", "1", *options, f"{NAME}-volume", "-f", "json")["id"]
+
+    found = {"ours": volume("--property", f"{mark}={cluster}"), "neighbour": volume("--property", f"{mark}={NAME}"), "somebody": volume()}
+    try:
+        made = tenant.json("volume", "snapshot", "create", "--volume", found["ours"], "--property", f"{mark}={cluster}", NAME, "-f", "json")
+        yield {**found, "snapshot": made["id"]}
+    finally:
+        tenant.run("volume", "delete", *found.values())
+
+
+@pytest.fixture(scope="module")
 def before(tenant, neighbour):
     """Return the ids of the servers that were there, by name."""
     return {each["Name"]: each["ID"] for each in tenant.json("server", "list", "-f", "json")}
 
 
 @pytest.fixture(scope="module")
-def refreshed(paths, kubectl, tenant, before, has_balancers, wait_for):
+def refreshed(paths, kubectl, tenant, before, volumes, has_balancers, wait_for):
     """Refresh a project in which a Service has just asked for a load balancer."""
     if has_balancers:
         kubectl("apply", "-f", "-", input=json.dumps(SERVICE))
@@ -73,7 +93,7 @@ def refreshed(paths, kubectl, tenant, before, has_balancers, wait_for):
             return any(name.endswith("_default_left-behind") for name in names - {BALANCER})
 
         wait_for("the load balancer of a Service", asked, 60)
-    argv = [str(paths.root / "tools/refresh"), "--yes"]
+    argv = [str(paths.root / "tools/refresh"), "--yes", "--volumes"]
     done = subprocess.run(argv, env=paths.environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-1000:]
 
@@ -105,6 +125,13 @@ def test_the_neighbour_is_untouched(refreshed, tenant, neighbour, wait_for):
                 return tenant.json(kind, "show", number, "-f", "json")[status[kind]] == "ACTIVE"
 
             wait_for(f"the neighbour's {kind}", active, 240)
+
+
+def test_volumes_of_the_cluster_are_gone_and_no_others(refreshed, tenant, volumes):
+    if not volumes:
+        pytest.skip("the cloud of this lab has no volumes")
+    there = {each["ID"] for kind in (("volume",), ("volume", "snapshot")) for each in tenant.json(*kind, "list", "-f", "json")}
+    assert {name for name, number in volumes.items() if number in there} == {"neighbour", "somebody"}
 
 
 # Prints the processes whose root lies on a disk that is deleted. Nova may forget to detach such a disk, but nobody may use it.
