@@ -293,7 +293,20 @@ def ring_faults(paths: Paths, scratch: pathlib.Path, options: argparse.Namespace
     return _in_sandbox("faults", steps, state, scratch, options)
 
 
-RINGS = {"1": ring1, "2": ring2, "3": ring3, "faults": ring_faults, "full": ring_full}
+def ring_storage(paths: Paths, scratch: pathlib.Path, options: argparse.Namespace) -> list[Verdict]:
+    """Try the volumes' driver with what upstream tries every driver with."""
+    state = _test_state(paths, "storage")
+    tools = paths.root / "tools"
+    newest = lab.numbered(paths.root)[-1]
+    steps = [
+        Step(f"lab {newest}", [str(tools / "lab"), newest], limit=60 * _MINUTE),
+        Step("upstream's tests", [str(tools / "mirror"), "auto", "--only=tests"], limit=20 * _MINUTE),
+        Step("storage", ["pytest", "-rP", "tests/e2e/storage"], pytest=True, limit=40 * _MINUTE),
+    ]
+    return _in_sandbox("storage", steps, state, scratch, options)
+
+
+RINGS = {"1": ring1, "2": ring2, "3": ring3, "faults": ring_faults, "full": ring_full, "storage": ring_storage}
 # What a change is tested with; the others take their time.
 DEFAULT = ("1", "2", "3")
 # The lab in which the cloud routes to pods.
@@ -399,7 +412,7 @@ def _destroy(paths: Paths) -> None:
     """Remove this test's sandbox and state, and what killed runs in clones that are gone have left."""
     for sandbox in _sandboxes(paths):
         state = pathlib.Path(sandbox["state"])
-        if state != paths.state.resolve() and (not re.search(rf"/{_STATES}/(ring\d|faults|full)$", str(state)) or state.exists()):
+        if state != paths.state.resolve() and (not re.search(rf"/{_STATES}/(ring\d|faults|full|storage)$", str(state)) or state.exists()):
             continue
         say(f"removing the sandbox {sandbox['name']} of {state}")
         argv = _sandbox(paths, "destroy", "--name", sandbox["name"])

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Thirty claims at once with a controller that is killed meanwhile; a node that goes while its pod writes. Nothing is lost, and nothing is left."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+NAMESPACE = "kos-e2e-claims"
+MANY = 30
+CONTROLLER = ("-n", "kube-system", "delete", "pod", "-l", "app=cinder-csi-controller", "--grace-period=0", "--force", "--wait=false")
+TAINT = "node.kubernetes.io/out-of-service=nodeshutdown:NoExecute"
+
+
+@pytest.fixture(scope="module")
+def us(paths, contract, kubectl):
+    """Return kubectl in a namespace of our own."""
+    if "cinder" not in contract["offers"] or not (paths.state / "cinder_csi.conf").exists():
+        pytest.skip("the cluster of this lab has no volumes")
+    kubectl("create", "namespace", NAMESPACE)
+
+    def run(*arguments, **options):
+        return kubectl("-n", NAMESPACE, *arguments, timeout=400, **options)
+
+    try:
+        yield run
+    finally:
+        kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=300s", timeout=330)
+
+
+@pytest.fixture(scope="module")
+def volumes(tenant):
+    """Return a look at the ids of all volumes."""
+
+    def look():
+        return {each["ID"] for each in tenant.json("volume", "list", "-f", "json")}
+
+    return look
+
+
+def claim(name, storage_class):
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": name, "labels": {"part": "many"}},
+        "spec": {"accessModes": ["ReadWriteOnce"], "storageClassName": storage_class, "resources": {"requests": {"storage": "1Gi"}}},
+    }
+
+
+@pytest.fixture(scope="module")
+def many(us, kubectl, volumes):
+    """Claim thirty volumes and kill the controller in between; then the same with their end."""
+    before = volumes()
+    begun = time.monotonic()
+    items = [claim(f"many-{number}", "cinder-immediate") for number in range(MANY)]
+    us("apply", "-f", "-", input=json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
+    time.sleep(2)
+    kubectl(*CONTROLLER)
+    us("wait", "pvc", "-l", "part=many", "--for=jsonpath={.status.phase}=Bound", "--timeout=300s")
+    bound = time.monotonic() - begun
+    made = volumes() - before
+    begun = time.monotonic()
+    us("delete", "pvc", "-l", "part=many", "--wait=false")
+    time.sleep(2)
+    kubectl(*CONTROLLER)
+    return before, bound, made, begun
+
+
+def test_thirty_claims_are_thirty_volumes_whoever_is_killed(many):
+    _, bound, made, _ = many
+    print(f"{MANY} claims bound after {bound:.0f} s, the controller killed after 2")
+    assert len(made) == MANY
+
+
+def test_they_go_whoever_is_killed(many, volumes, wait_for):
+    before, _, _, begun = many
+    wait_for("the end of all volumes", lambda: volumes() == before, 300)
+    print(f"{MANY} volumes gone after {time.monotonic() - begun:.0f} s, the controller killed after 2")
+
+
+# It says a number only when the disk has it.
+WRITER = (
+    "n=0; while :; do n=$((n + 1)); echo $n > /data/new; sync /data/new; mv /data/new /data/number; sync -f /data; echo $n; sleep 0.1; done"
+)
+
+
+@pytest.fixture(scope="module")
+def moved(us, kubectl, tenant, versions, inventory, wait_for):
+    """Stop a node the hard way while a pod on it writes; return the number that the pod said last, and what its successor finds."""
+    here, there = sorted(inventory["workers"]["hosts"])[-2:]
+    container = {
+        "name": "main",
+        "image": f"registry.k8s.io/e2e-test-images/agnhost:{versions['agnhost_version']}",
+        "command": ["sh", "-ec", f"[ ! -e /data/number ] || {{ echo found $(cat /data/number); exec sleep infinity; }}; {WRITER}"],
+        "volumeMounts": [{"name": "data", "mountPath": "/data"}],
+    }
+    spec = {
+        "terminationGracePeriodSeconds": 1,
+        "containers": [container],
+        "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "written"}}],
+        # It prefers one node, and takes the other.
+        "affinity": {
+            "nodeAffinity": {
+                "preferredDuringSchedulingIgnoredDuringExecution": [
+                    {
+                        "weight": 100,
+                        "preference": {"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": [here]}]},
+                    }
+                ]
+            }
+        },
+    }
+    labels = {"app": "writer"}
+    template = {"metadata": {"labels": labels}, "spec": spec}
+    deployment = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "writer"},
+        "spec": {"replicas": 1, "strategy": {"type": "Recreate"}, "selector": {"matchLabels": labels}, "template": template},
+    }
+    us("apply", "-f", "-", input=json.dumps({"apiVersion": "v1", "kind": "List", "items": [claim("written", "cinder"), deployment]}))
+    us("rollout", "status", "deployment/writer", "--timeout=180s")
+
+    def logs(pod):
+        return us("logs", pod).split("\n")
+
+    pod = us("get", "pods", "-l", "app=writer", "-o", "name")
+    assert us("get", pod, "-o", "jsonpath={.spec.nodeName}") == here
+    wait_for("numbers", lambda: len(logs(pod)) > 20, 60)
+    said = int(logs(pod)[-1])
+    try:
+        tenant("server", "stop", here)
+        wait_for("the end of the server", lambda: tenant.json("server", "show", here, "-f", "json")["status"] == "SHUTOFF", 120)
+        begun = time.monotonic()
+        # As its administrator says who has looked: nothing runs there any more.
+        kubectl("taint", "node", here, TAINT)
+        wait_for("another pod", lambda: us("get", "pods", "-l", "app=writer", "-o", "name") not in (pod, ""), 120)
+        us("wait", "pod", "-l", "app=writer", "--for=condition=Ready", "--timeout=300s")
+        after = time.monotonic() - begun
+        pod = us("get", "pods", "-l", "app=writer", "-o", "name")
+        assert us("get", pod, "-o", "jsonpath={.spec.nodeName}") == there
+        found = int(logs(pod)[0].removeprefix("found "))
+    finally:
+        tenant("server", "start", here)
+        kubectl.run("taint", "node", here, f"{TAINT}-")
+    kubectl("wait", f"node/{here}", "--for=condition=Ready", "--timeout=300s", timeout=330)
+    return said, found, after
+
+
+def test_what_was_synced_is_there_when_a_node_goes(moved):
+    said, found, after = moved
+    print(
+        f"a pod of a node that is gone writes elsewhere {after:.0f} s after that was said; {found - said} numbers later than the last that was heard"
+    )
+    assert found >= said

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What upstream tries every CSI driver with, against the one that the lab has, with its image and its login, on a worker."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import xml.etree.ElementTree
+
+import pytest
+
+POD = "csi-sanity"
+PLACE = "/var/lib/kubelet/plugins/kos-sanity"
+MINUTES = 25
+
+# What is left out, by a part of its name, and why.
+LEFT_OUT: dict[str, str] = {}
+
+
+@pytest.fixture(scope="module")
+def program(paths):
+    """Return csi-sanity as the mirror has built it."""
+    tree = paths.cache / "mirror"
+    try:
+        return tree / json.loads((tree / "index.json").read_text(encoding="utf-8"))["files"]["csi-sanity"]["path"]
+    except (OSError, KeyError):
+        pytest.fail("csi-sanity is not in the mirror; `tools/mirror auto --only tests` makes it")
+
+
+@pytest.fixture(scope="module")
+def node(inventory):
+    return sorted(inventory["workers"]["hosts"])[-1]
+
+
+@pytest.fixture(scope="module")
+def inside(paths, node):
+    def run(script, **options):
+        argv = [str(paths.root / "tools/ssh_to_node"), node, f"sudo sh -euc '{script}'"]
+        return subprocess.run(argv, env=paths.environment(), capture_output=True, check=False, **options)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def driver(kubectl, node, inside, wait_for):
+    """Run a driver with both of its services, as csi-sanity wants one that has both."""
+    running = kubectl.json("-n", "kube-system", "get", "daemonset", "cinder-csi-node", "-o", "json")["spec"]["template"]["spec"]
+    plugin = next(each for each in running["containers"] if each["name"] == "cinder-csi-plugin")
+    flags = [flag for flag in plugin["command"] if not flag.startswith("--provide-") and not flag.startswith("--cloud-config")]
+    mounts = [each for each in plugin["volumeMounts"] if each["name"] in ("kubelet", "devices")]
+    volumes = [each for each in running["volumes"] if each["name"] in ("kubelet", "devices")]
+    spec = {
+        "nodeName": node,
+        "hostNetwork": True,
+        "dnsPolicy": "Default",
+        "automountServiceAccountToken": False,
+        "terminationGracePeriodSeconds": 1,
+        "containers": [
+            {
+                "name": "driver",
+                "image": plugin["image"],
+                "command": [*flags, "--cloud-config=/etc/openstack/cloud.conf", "--cluster=csi-sanity"],
+                "securityContext": {"privileged": True},
+                "volumeMounts": [*mounts, {"name": "own", "mountPath": "/csi"}, {"name": "login", "mountPath": "/etc/openstack"}],
+            }
+        ],
+        "volumes": [
+            *volumes,
+            {"name": "own", "hostPath": {"path": PLACE, "type": "DirectoryOrCreate"}},
+            {"name": "login", "secret": {"secretName": "cinder-csi-cloud-config"}},
+        ],
+    }
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": POD, "namespace": "kube-system"}, "spec": spec}
+    try:
+        kubectl("apply", "-f", "-", input=json.dumps(pod))
+        wait_for("the driver's socket", lambda: inside(f"test -S {PLACE}/csi.sock").returncode == 0, 120)
+        yield f"{PLACE}/csi.sock"
+    finally:
+        kubectl("-n", "kube-system", "delete", "pod", POD, "--ignore-not-found", "--timeout=60s")
+        inside(f"rm --recursive --force {PLACE}")
+
+
+@pytest.fixture(scope="module")
+def results(program, driver, inside):
+    """Run it all; return what became of each of its tests: nothing, or why it failed."""
+    with program.open("rb") as binary:
+        assert inside(f"cat > {PLACE}/csi-sanity; chmod 0755 {PLACE}/csi-sanity", stdin=binary).returncode == 0
+    skip = f"--ginkgo.skip={'|'.join(map(re.escape, LEFT_OUT))}" if LEFT_OUT else ""
+    command = (
+        f'{PLACE}/csi-sanity --csi.endpoint=unix://{driver} --csi.mountdir={PLACE}/target --csi.stagingdir={PLACE}/staging "{skip}" '
+        f"--csi.testvolumesize=1073741824 --csi.testvolumeexpandsize=2147483648 --ginkgo.junit-report={PLACE}/junit.xml "
+        f"--ginkgo.timeout={MINUTES}m"
+    )
+    done = inside(command, timeout=(MINUTES + 2) * 60)
+    report = inside(f"cat {PLACE}/junit.xml")
+    assert report.returncode == 0, done.stdout[-3000:].decode(errors="replace")
+    cases = xml.etree.ElementTree.fromstring(report.stdout).iter("testcase")
+    found = {each.get("name"): each for each in cases if each.get("name", "").startswith("[It]") and each.find("skipped") is None}
+    return {
+        name: "".join(failure.get("message", "") for kind in ("failure", "error") for failure in each.findall(kind))
+        for name, each in found.items()
+    }
+
+
+def test_upstreams_sanity_tests_pass(results):
+    failed = {name: why for name, why in results.items() if why}
+    print(f"{len(results) - len(failed)} of {len(results)} of csi-sanity's tests passed, {len(LEFT_OUT)} left out")
+    assert failed == {}
+    assert len(results) > 40
+
+
+def test_it_leaves_no_volume_behind(results, tenant):
+    left = tenant.json("volume", "list", "--long", "-f", "json")
+    assert [each["ID"] for each in left if each["Properties"].get("cinder.csi.openstack.org/cluster") == POD] == []
