@@ -251,7 +251,9 @@ def ring3(paths: Paths, scratch: pathlib.Path, options: argparse.Namespace) -> l
         *(step for name in labs for step in _lab(name, tools)),
         *_again(labs[-1], tools, state),
         Step("end to end", ["pytest", *_clients_alone()], pytest=True, limit=30 * _MINUTE),
+        Step("data before the stop", ["pytest", "tests/e2e/survive", "-k", "before"], pytest=True),
         *_stopped_and_started(tools),
+        Step("data after the start", ["pytest", "tests/e2e/survive", "-k", "after"], pytest=True),
         # It runs tools/refresh, with something of somebody else in the project.
         Step("refresh", ["pytest", "tests/e2e/refresh"], pytest=True, limit=20 * _MINUTE),
         Step(
