@@ -149,3 +149,25 @@ def test_a_volume_beyond_the_quota_is_refused(volumes):
     quota = volumes.storage.get_quota_set(volumes.cloud.current_project_id)
     with pytest.raises(openstack.exceptions.SDKException, match=r"[Qq]uota"):
         volumes.storage.create_volume(name=NAME, size=quota.gigabytes + 1)
+
+
+def test_a_server_boots_from_a_volume_and_leaves_it(cloud, volumes, contract, inventory, nodes, wait_for):
+    image = cloud.image.find_image(contract["image"], ignore_missing=False)
+    volume = volumes.make(4, image_id=image.id)
+    server = cloud.compute.create_server(
+        name=NAME,
+        flavor_id=cloud.compute.find_flavor(contract["flavors"]["worker"], ignore_missing=False).id,
+        networks=[{"uuid": inventory["_meta"]["hostvars"][next(iter(nodes))]["cluster_network_id"]}],
+        key_name=contract["keypair"],
+        block_device_mapping=[
+            {"uuid": volume.id, "source_type": "volume", "destination_type": "volume", "boot_index": 0, "delete_on_termination": False}
+        ],
+    )
+    try:
+        cloud.compute.wait_for_server(server, wait=PATIENCE)
+        # Its own word that it has its names and keys.
+        wait_for("the host keys", lambda: "BEGIN SSH HOST KEY KEYS" in str(cloud.compute.get_server_console_output(server)), PATIENCE)
+    finally:
+        cloud.compute.delete_server(server)
+        cloud.compute.wait_for_delete(server, wait=PATIENCE)
+    volumes.settle(volume, "available")
