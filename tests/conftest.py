@@ -1,18 +1,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What all tests share: the clone, and imports of tools/kos and of ansible_collections.kos.labs."""
+"""What all tests share: the clone, and imports of ansible_collections.kos.labs."""
 
 from __future__ import annotations
 
 import os
 import pathlib
-import sys
 
 import pytest
 from ansible.plugins.loader import init_plugin_loader
 from hypothesis import settings
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tools"))
 os.environ.setdefault("ANSIBLE_LOCAL_TEMP", "/tmp/.ansible-kos-tests")
 init_plugin_loader([str(ROOT / ".venv")])
 

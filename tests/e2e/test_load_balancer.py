@@ -7,16 +7,12 @@ import contextlib
 import functools
 import ipaddress
 import json
-import pathlib
 import socket
 import subprocess
-import sys
 import threading
 
-import pytest
-
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import balancers
+import pytest
 from balancers import ANNOTATION, get
 
 NAMESPACE = "kos-e2e-balancers"

@@ -3,26 +3,22 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import subprocess
+import functools
 import time
 import typing as t
 
 import openstack
 import pytest
+from volumes import PATIENCE, Volumes, connect, link
+from volumes import inside as run_inside
 
 NAME = "volume-test"
-PATIENCE = 120
 PLACE = f"/run/{NAME}"
 
 
 @pytest.fixture(scope="module")
 def cloud(paths, contract):
-    if "cinder" not in contract["offers"]:
-        pytest.skip("this cloud has no Cinder")
-    os.environ["OS_CLIENT_CONFIG_FILE"] = str(paths.state / "clouds.yaml")
-    return openstack.connect(cloud=contract["credential"], block_storage_default_microversion="3.66")
+    return connect(paths, contract)
 
 
 @pytest.fixture(scope="module")
@@ -35,64 +31,16 @@ def servers(nodes):
 
 @pytest.fixture(scope="module")
 def inside(paths):
-    def run(server: str, script: str) -> str:
-        argv = [str(paths.root / "tools/ssh_to_node"), server, "sudo", "sh", "-eu"]
-        done = subprocess.run(argv, input=script, env=paths.environment(), capture_output=True, text=True, check=False, timeout=120)
-        assert done.returncode == 0, f"{server}: {script}: {done.stderr.strip()}"
-        return done.stdout.strip()
-
-    return run
-
-
-class Volumes:
-    """A member's volumes, and what becomes of them."""
-
-    def __init__(self, cloud: t.Any, nodes: t.Mapping[str, t.Any]) -> None:
-        self.cloud, self.storage, self.nodes = cloud, cloud.block_storage, nodes
-
-    def settle(self, what: t.Any, status: str) -> t.Any:
-        return self.storage.wait_for_status(what, status, failures=["error", "error_extending"], interval=0.5, wait=PATIENCE)
-
-    def make(self, size: int = 1, **options: t.Any) -> t.Any:
-        return self.settle(self.storage.create_volume(name=NAME, size=size, **options), "available")
-
-    def snapshot(self, volume: t.Any) -> t.Any:
-        return self.settle(self.storage.create_snapshot(volume_id=volume.id, name=NAME), "available")
-
-    def attach(self, volume: t.Any, server: str) -> None:
-        self.cloud.compute.create_volume_attachment(self.nodes[server]["server_id"], volume_id=volume.id)
-        self.settle(volume, "in-use")
-
-    def detach(self, volume: t.Any, server: str) -> None:
-        self.cloud.compute.delete_volume_attachment(self.nodes[server]["server_id"], volume.id)
-        self.settle(volume, "available")
-
-    def remove_all(self) -> None:
-        for volume in self.storage.volumes(name=NAME):
-            for attachment in volume.attachments:
-                with contextlib.suppress(openstack.exceptions.SDKException):
-                    self.cloud.compute.delete_volume_attachment(attachment["server_id"], volume.id)
-                    self.settle(volume, "available")
-        for snapshot in list(self.storage.snapshots(name=NAME)):
-            self.storage.delete_snapshot(snapshot)
-            self.storage.wait_for_delete(snapshot, interval=0.5, wait=PATIENCE)
-        for volume in list(self.storage.volumes(name=NAME)):
-            self.storage.delete_volume(volume)
-            self.storage.wait_for_delete(volume, interval=0.5, wait=PATIENCE)
+    return functools.partial(run_inside, paths)
 
 
 @pytest.fixture
 def volumes(cloud, nodes, inside, servers):
-    ours = Volumes(cloud, nodes)
+    ours = Volumes(NAME, cloud, nodes)
     yield ours
     for server in servers:
         inside(server, f"umount {PLACE} 2>/dev/null || true")
     ours.remove_all()
-
-
-def link(volume: t.Any) -> str:
-    """The name that a volume has in a server, which is what Kubernetes looks for."""
-    return f"/dev/disk/by-id/virtio-{volume.id[:20]}"
 
 
 def appears(inside: t.Callable[[str, str], str], server: str, volume: t.Any) -> float:
@@ -145,7 +93,49 @@ def test_a_snapshot_becomes_a_larger_volume(volumes, servers, inside):
     assert inside(server, f"mount {link(larger)} {PLACE} && cat {PLACE}/file") == "before"
 
 
+def test_a_snapshot_of_a_volume_that_is_written_is_whole(volumes, servers, inside):
+    server = servers[0]
+    volume = volumes.make()
+    volumes.attach(volume, server)
+    appears(inside, server, volume)
+    inside(
+        server,
+        f"mkfs.ext4 -q {link(volume)} && mkdir -p {PLACE} && mount {link(volume)} {PLACE} && head -c 200M /dev/urandom > {PLACE}/ballast",
+    )
+    write = f"while [ -e {PLACE}/go ]; do n=$((n + 1)); echo $n >> {PLACE}/lines; done"
+    inside(server, f"touch {PLACE}/go; nohup sh -c 'n=0; {write}' > /dev/null 2>&1 &")
+    copy = volumes.make(1, snapshot_id=volumes.snapshot(volume).id)
+    inside(server, f"rm {PLACE}/go; sleep 0.5; umount {PLACE}")
+    volumes.attach(copy, server)
+    appears(inside, server, copy)
+    inside(server, f"e2fsck -fn {link(copy)} && mount {link(copy)} {PLACE}")
+    # Lines in their order, and no half one.
+    assert int(inside(server, f"awk '$1 != NR {{exit 1}} END {{print NR}}' {PLACE}/lines")) > 0
+
+
 def test_a_volume_beyond_the_quota_is_refused(volumes):
     quota = volumes.storage.get_quota_set(volumes.cloud.current_project_id)
     with pytest.raises(openstack.exceptions.SDKException, match=r"[Qq]uota"):
         volumes.storage.create_volume(name=NAME, size=quota.gigabytes + 1)
+
+
+def test_a_server_boots_from_a_volume_and_leaves_it(cloud, volumes, contract, inventory, nodes, wait_for):
+    image = cloud.image.find_image(contract["image"], ignore_missing=False)
+    volume = volumes.make(4, image_id=image.id)
+    server = cloud.compute.create_server(
+        name=NAME,
+        flavor_id=cloud.compute.find_flavor(contract["flavors"]["worker"], ignore_missing=False).id,
+        networks=[{"uuid": inventory["_meta"]["hostvars"][next(iter(nodes))]["cluster_network_id"]}],
+        key_name=contract["keypair"],
+        block_device_mapping=[
+            {"uuid": volume.id, "source_type": "volume", "destination_type": "volume", "boot_index": 0, "delete_on_termination": False}
+        ],
+    )
+    try:
+        cloud.compute.wait_for_server(server, wait=PATIENCE)
+        # Its own word that it has its names and keys.
+        wait_for("the host keys", lambda: "BEGIN SSH HOST KEY KEYS" in str(cloud.compute.get_server_console_output(server)), PATIENCE)
+    finally:
+        cloud.compute.delete_server(server)
+        cloud.compute.wait_for_delete(server, wait=PATIENCE)
+    volumes.settle(volume, "available")

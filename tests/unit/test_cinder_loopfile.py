@@ -38,6 +38,7 @@ class Kernel:
     def __init__(self, folder: pathlib.Path, error: type[Exception], limit: int = 8) -> None:
         self.sys_block, self.error, self.limit = folder, error, limit
         self.calls: list[t.Sequence[str]] = []
+        self.full = False
         folder.mkdir()
 
     def attached(self) -> dict[str, str]:
@@ -58,6 +59,9 @@ class Kernel:
             return ""
         if argv[0] == "cp":
             assert not root
+            if self.full:
+                pathlib.Path(argv[-1]).write_bytes(b"half")
+                raise self.error("cp: No space left on device")
             subprocess.run(argv, check=True)
         return ""
 
@@ -135,22 +139,30 @@ def test_a_copy_is_never_smaller_than_its_source(volumes):
     assert volumes.size(OTHER) == 4 * MIB
 
 
-def test_what_is_in_use_is_flushed_before_it_is_copied(volumes, kernel):
+def test_what_is_in_use_holds_still_while_it_is_copied(volumes, kernel):
     volumes.create(VOLUME, MIB)
     volumes.export(VOLUME)
     volumes.copy(VOLUME, SNAPSHOT, MIB)
-    programs = [call[0] for call in kernel.calls]
-    assert programs.index("sync") < programs.index("cp")
+    assert [call[:2] for call in kernel.calls[-3:] if call[0] != "cp"] == [["cinder-loopfile", "freeze"], ["cinder-loopfile", "thaw"]]
+    assert [call[0] for call in kernel.calls].index("cp") == len(kernel.calls) - 2
+    assert volumes.thaw() == []
 
 
-def test_a_failed_copy_leaves_nothing(volumes, store, kernel, monkeypatch):
+def test_writers_go_on_after_a_copy_that_failed_or_was_killed(volumes, kernel, store, make):
     volumes.create(VOLUME, MIB)
+    volumes.export(VOLUME)
+    kernel.full = True
+    with pytest.raises(store.StoreError, match="No space left"):
+        volumes.copy(VOLUME, SNAPSHOT, MIB)
+    assert kernel.calls[-1] == ["cinder-loopfile", "thaw", "/dev/loop0"]
+    (volumes.folder / "frozen" / VOLUME).touch()
+    assert make().prepare() == [f"let those who write to {VOLUME} go on"]
+    assert kernel.calls[-1] == ["cinder-loopfile", "thaw", "/dev/loop0"]
 
-    def full(argv, root):
-        pathlib.Path(argv[-1]).write_bytes(b"half")
-        raise store.StoreError("cp: No space left on device")
 
-    monkeypatch.setattr(volumes, "_run", full)
+def test_a_failed_copy_leaves_nothing(volumes, store, kernel):
+    volumes.create(VOLUME, MIB)
+    kernel.full = True
     before = volumes.room().promised
     with pytest.raises(store.StoreError, match="No space left"):
         volumes.copy(VOLUME, SNAPSHOT, MIB)
@@ -304,6 +316,7 @@ def killed_after(steps: int, work: t.Callable[[], None], targets: t.Sequence[tup
 WORK: t.Mapping[str, t.Callable[[t.Any], t.Any]] = {
     "create": lambda store: store.create(OTHER, MIB),
     "snapshot": lambda store: store.copy(VOLUME, SNAPSHOT, MIB),
+    "snapshot in use": lambda store: store.copy("volume-attached", SNAPSHOT, MIB),
     "attach": lambda store: store.export(VOLUME),
     "detach": lambda store: store.unexport("volume-attached"),
     "extend": lambda store: store.extend("volume-attached", 2 * MIB),
@@ -335,11 +348,11 @@ def test_a_kill_at_any_step_leaves_nothing_half(work, make, kernel, store):
         assert {volumes.size(name) for name in volumes.names()} <= {MIB, 2 * MIB}, step
         if SNAPSHOT in volumes.names():
             assert volumes.path(SNAPSHOT).read_bytes() == b"x" * MIB, step
-        assert list((volumes.folder / "partial").iterdir()) == [], step
+        assert [*(volumes.folder / "partial").iterdir(), *(volumes.folder / "frozen").iterdir()] == [], step
         assert sorted(kernel.attached().values()) == [str(volumes.path(name)) for name in volumes.exports()], step
         assert sorted(place.name for place in volumes.devices.iterdir() if not place.name.startswith(".")) == volumes.exports(), step
         # Whoever asked asks again.
-        if not (work in ("create", "snapshot") and {OTHER, SNAPSHOT} & set(volumes.names())):
+        if not (work in ("create", "snapshot", "snapshot in use") and {OTHER, SNAPSHOT} & set(volumes.names())):
             WORK[work](volumes)
         step += 1
     assert step > 2
@@ -357,12 +370,40 @@ def test_it_works_with_the_kernel_s_own(tmp_path, store, package):
     device = volumes.export(VOLUME)
     try:
         device.write_bytes(b"through the device")
-        volumes.copy(VOLUME, SNAPSHOT, 8 * MIB)
         volumes.extend(VOLUME, 16 * MIB)
         with open(device, "rb") as file:
             assert file.seek(0, os.SEEK_END) == 16 * MIB
     finally:
         volumes.delete(VOLUME)
-    assert volumes.path(SNAPSHOT).read_bytes().startswith(b"through the device")
     assert volumes.loops(VOLUME) == []
     os.close(volumes._lock)
+
+
+@pytest.mark.skipif(not real_loops(), reason="loop devices and mounts are root's")
+def test_a_file_system_holds_still(tmp_path, package):
+    """In a namespace of its own, as servers are."""
+    script = """
+set -eu
+export PYTHONPATH=$1
+image=$2/image place=$2/place
+mkdir "$place"
+truncate -s 32M "$image"
+mkfs.ext4 -q "$image"
+device=$(losetup --find --show "$image")
+trap 'umount -l "$place" 2>/dev/null; losetup --detach "$device"' EXIT
+mount "$device" "$place"
+echo before >"$place/file"
+"$3" -m cinder_loopfile.command freeze "$device"
+(echo after >"$place/file") & writer=$!
+sleep 0.3
+# Nothing of it is in the file, which holds what was there before, without a mount that would replay a journal.
+debugfs -R 'cat /file' "$image" 2>/dev/null
+kill -0 $writer && echo waits
+"$3" -m cinder_loopfile.command thaw "$device"
+wait $writer
+cat "$place/file"
+"$3" -m cinder_loopfile.command thaw "$device"
+"""
+    argv = ["unshare", "--mount", "sh", "-c", script, "sh", str(PACKAGE), str(tmp_path), sys.executable]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.stdout.split(), done.stderr) == (["before", "waits", "after"], "")

@@ -499,10 +499,7 @@ def _program(argv: t.Sequence[str], paths: Paths, step: Step, *, quiet: bool) ->
             output, _ = process.communicate(timeout=step.killed_after or step.limit)
         except subprocess.TimeoutExpired:
             if step.killed_after:
-                # Ansible's workers have sessions of their own.
-                for each in _descendants(process.pid):
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(each, signal.SIGKILL)
+                _kill(_descendants(process.pid))
                 process.wait()
                 return process.returncode, ""
             _end(process)
@@ -529,15 +526,24 @@ def _descendants(number: int) -> list[int]:
 
 def _end(process: subprocess.Popen[str]) -> None:
     """End a program with all it started: first kindly, so that it can tidy up."""
+    # Ansible's workers have sessions of their own.
+    family = _descendants(process.pid)[1:]
     for number, seconds in ((signal.SIGINT, 20), (signal.SIGTERM, 10), (signal.SIGKILL, 10)):
         try:
             os.killpg(process.pid, number)
             process.wait(seconds)
+            break
         except ProcessLookupError:
-            return
+            break
         except subprocess.TimeoutExpired:
             continue
-        return
+    _kill(family)
+
+
+def _kill(processes: t.Iterable[int]) -> None:
+    for each in processes:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(each, signal.SIGKILL)
 
 
 def _counts(junit: pathlib.Path) -> tuple[tuple[int, int] | None, str]:

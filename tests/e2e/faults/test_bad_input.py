@@ -4,9 +4,7 @@
 from __future__ import annotations
 
 import concurrent.futures
-import json
 import re
-import subprocess
 import uuid
 
 import pytest
@@ -69,12 +67,11 @@ SENTENCES = {
 
 
 @pytest.fixture(scope="module")
-def answers(paths, kubectl, balancing, foreign, settings):
+def answers(paths, kubectl, playbook, balancing, foreign, settings):
     """Run the playbook with each of them; return what each says, and what the cluster and the state folder had before and after."""
 
     def run(wrong):
-        argv = ["ansible-playbook", "playbooks/cloud_controller.yaml", "-e", json.dumps(wrong)]
-        return subprocess.run(argv, cwd=paths.root, env=paths.environment(), capture_output=True, text=True, timeout=300, check=False)
+        return playbook("playbooks/cloud_controller.yaml", wrong)
 
     def there():
         found = [

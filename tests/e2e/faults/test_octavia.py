@@ -10,18 +10,15 @@ import pathlib
 import re
 import shlex
 import subprocess
-import sys
-import threading
 import time
 
+import balancers
 import openstack
 import pytest
 import yaml
-from openstack import exceptions
-
-sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
-import balancers
 from balancers import ANNOTATION, get
+from openstack import exceptions
+from silence import Watch
 
 NAMESPACE = "kos-e2e-faults"
 # So many are wanted at once, and so many the quota lets through: each of the latter is a server.
@@ -58,13 +55,27 @@ class Cloud:
     def remains(self):
         """Name what there is for Services of this namespace."""
         network = self.tenant.network
-        groups = {each.name for each in network.security_groups(project_id=self.project) if each.name.startswith("lb-sg-")}
         return (
             {each.name for each in self.balancers().values()}
             | {each.floating_ip_address for each in network.ips() if NAMESPACE in (each.description or "")}
             | {each.name for each in network.ports() if each.name.startswith("octavia-lb-") and NAMESPACE in each.name}
-            | {name for name in groups if NAMESPACE in name}
         )
+
+    def groups(self):
+        """Return the security groups that let the load balancers of Services in, by the Service's name."""
+        found = self.tenant.network.security_groups(project_id=self.project)
+        return {
+            each.name.partition(f"-{NAMESPACE}-")[2]: each for each in found if each.name.startswith("lb-sg-") and NAMESPACE in each.name
+        }
+
+    def remove_groups(self):
+        """Take the groups from the ports that have them, and delete them."""
+        groups = {each.id for each in self.groups().values()}
+        for port in self.tenant.network.ports(project_id=self.project):
+            if groups & set(port.security_group_ids):
+                self.tenant.network.update_port(port, security_groups=sorted(set(port.security_group_ids) - groups))
+        for group in groups:
+            self.tenant.network.delete_security_group(group)
 
     def servers(self):
         """Amphorae's servers, also those that Octavia has forgotten, by id."""
@@ -75,29 +86,6 @@ class Cloud:
         """Servers of no amphora."""
         servers = self.servers()
         return servers - {each.compute_id for each in self.operator.load_balancer.amphorae()}
-
-
-class Watch(threading.Thread):
-    """Ask an address again and again, as new clients do, and remember its longest silence."""
-
-    def __init__(self, address):
-        super().__init__(daemon=True)
-        self.address, self.over, self.silence = address, threading.Event(), 0.0
-        self.answered = time.monotonic()
-
-    def run(self):
-        while not self.over.is_set():
-            begun = time.monotonic()
-            if get(self.address, seconds=2):
-                now = time.monotonic()
-                self.silence = max(self.silence, now - self.answered)
-                self.answered = now
-            self.over.wait(max(0.0, 0.5 - (time.monotonic() - begun)))
-
-    def end(self):
-        self.over.set()
-        self.join(10)
-        return max(self.silence, time.monotonic() - self.answered)
 
 
 @pytest.fixture(scope="module")
@@ -125,14 +113,13 @@ def on_workers(inventory):
 
 
 @pytest.fixture(scope="module")
-def guarded(paths, cloud):
+def guarded(paths, cloud, playbook):
     """Let the cloud controller manager have security groups for nodes, too."""
     routes = "router-id" in (paths.state / "cloud.conf").read_text(encoding="utf-8")
 
     def apply(settings):
         variables = {"cloud_controller_manager_conf": settings, "cloud_controller_manager_routes": routes}
-        argv = ["ansible-playbook", "playbooks/cloud_controller.yaml", "-e", json.dumps(variables)]
-        done = subprocess.run(argv, cwd=paths.root, env=paths.environment(), capture_output=True, text=True, timeout=PATIENCE, check=False)
+        done = playbook("playbooks/cloud_controller.yaml", variables)
         assert done.returncode == 0, done.stdout[-2000:]
 
     try:
@@ -140,6 +127,7 @@ def guarded(paths, cloud):
         yield
     finally:
         apply({})
+        cloud.remove_groups()
 
 
 @pytest.fixture(scope="module")
@@ -205,18 +193,17 @@ def test_a_flood_ends_with_an_address_or_a_word_for_each(kubectl, cloud, flood, 
     assert (len(made), len(refused)) == (ROOM + 1, WANTED - ROOM)
     assert set(cloud.balancers()) == set(made)
     wait_for("the end of what was refused", lambda: not any(name.endswith(tuple(refused)) for name in cloud.remains()), 30)
+    assert not refused & cloud.groups().keys()
 
 
 def test_nodes_let_load_balancers_in(kubectl, cloud, flood, nodes):
     """Each Service has a group of its own on the ports of all nodes that are members."""
-    found = kubectl.json("-n", NAMESPACE, "get", "services", "-o", "json")["items"]
-    wanted = {f"lb-sg-{each['metadata']['uid']}-{NAMESPACE}-{each['metadata']['name']}" for each in found}
-    groups = {each.id: each.name for each in cloud.tenant.network.security_groups(project_id=cloud.project)}
-    assert wanted <= set(groups.values())
+    groups = cloud.groups()
+    assert groups.keys() == set(addresses(kubectl))
     for name in ("worker1", "worker2"):
         if name in nodes:
             port = cloud.tenant.network.get_port(nodes[name]["port_id"])
-            assert wanted <= {groups[group] for group in port.security_group_ids}
+            assert {each.id for each in groups.values()} <= set(port.security_group_ids)
 
 
 def test_a_second_service_on_a_load_balancer_comes_quickly(kubectl, cloud, flood, wait_for):
@@ -226,7 +213,9 @@ def test_a_second_service_on_a_load_balancer_comes_quickly(kubectl, cloud, flood
     apply(kubectl, guest)
     wait_for("an answer", lambda: get(made["pair"], port=8090, seconds=2), 120)
     print(f"a second Service on a load balancer that is there: {time.monotonic() - begun:.1f} s until the first answer")
+    assert "guest" in cloud.groups()
     kubectl("-n", NAMESPACE, "delete", "service", "guest", "--timeout=120s")
+    assert "guest" not in cloud.groups()
 
 
 @pytest.fixture(scope="module")
@@ -243,7 +232,8 @@ def losses(cloud, flood, cast, wait_for):
     found = cloud.balancers()
     parts = {"asked": found[cast["asked"]].id, "lost": found[cast["lost"]].id, "pair": found["pair"].id}
     before = {part: cloud.amphorae(balancer) for part, balancer in parts.items()}
-    watches = {part: Watch(made[cast.get(part, part)]) for part in parts}
+    asked = {part: made[cast.get(part, part)] for part in parts}
+    watches = {part: Watch(functools.partial(get, address, seconds=2)) for part, address in asked.items()}
     try:
         for watch in watches.values():
             watch.start()
@@ -270,7 +260,7 @@ def replaced(cloud, losses, part, number, wait_for):
     wait_for("new amphorae", well, PATIENCE)
     took = time.monotonic() - begun
     watch = watches[part]
-    wait_for("an answer", lambda: get(watch.address, seconds=2), 60)
+    wait_for("an answer", watch.answers, 60)
     silence = watch.end()
     print(f"{part}: new amphorae after {took:.0f} s, the address was silent for {silence:.1f} s")
     return silence
@@ -280,11 +270,10 @@ def test_a_failover_that_is_asked_for_keeps_the_address(cloud, losses, wait_for)
     replaced(cloud, losses, "asked", 1, wait_for)
 
 
-def test_amphorae_keep_the_authority_that_they_trust(paths, losses):
+def test_amphorae_keep_the_authority_that_they_trust(playbook, losses):
     """Workers whose certificate is from another one could do nothing for load balancers that are there."""
     settings = {"kos_cloud_offers": ["octavia"], "os_octavia_one_authority": True}
-    argv = ["ansible-playbook", "playbooks/openstack.yaml", "--tags", "octavia", "-e", json.dumps(settings)]
-    done = subprocess.run(argv, cwd=paths.root, env=paths.environment(), capture_output=True, text=True, timeout=PATIENCE, check=False)
+    done = playbook("playbooks/openstack.yaml", settings, "--tags", "octavia")
     assert done.returncode != 0
     assert "delete all load balancers first" in " ".join(done.stdout.split())
     assert set(re.findall(r"changed=(\d+)", done.stdout)) == {"0"}
@@ -347,7 +336,14 @@ def test_an_amphora_that_is_lost_is_replaced(cloud, losses, wait_for):
     replaced(cloud, losses, "lost", 1, wait_for)
 
 
+def test_the_group_of_a_service_goes_with_it(kubectl, cloud, cast, torn):
+    """As long as its load balancer goes within the 39 s that the cloud controller manager waits for that."""
+    kubectl("-n", NAMESPACE, "delete", "service", cast["asked"], "--timeout=120s")
+    assert cast["asked"] not in cloud.groups()
+
+
 def test_nothing_is_left_when_all_go(kubectl, cloud, torn, wait_for):
+    """But groups of those whose load balancer took longer to go, or that somebody else deleted: upstream forgets them."""
     kubectl("-n", NAMESPACE, "delete", "services", "--all", "--timeout=300s")
     assert cloud.balancers() == {}
     wait_for("the end of all that they had", lambda: not cloud.remains(), 60)

@@ -7,7 +7,6 @@ import copy
 import json
 import pathlib
 import re
-import sys
 import typing as t
 
 import pytest
@@ -18,8 +17,6 @@ from ansible_collections.kos.labs.plugins.module_utils.octavia_lb import KINDS, 
 from ansible_collections.kos.labs.plugins.module_utils.octavia_lb_api import Result, Service, reconcile
 from ansible_collections.kos.labs.plugins.modules import octavia_lb as module
 from keystoneauth1.exceptions import ConnectFailure
-
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
 from octavia_cloud import Neutron, Octavia, Response
 
 Options = dict[str, t.Any]

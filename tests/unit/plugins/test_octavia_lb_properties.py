@@ -3,16 +3,12 @@
 
 from __future__ import annotations
 
-import pathlib
-import sys
 import typing as t
 
 from ansible_collections.kos.labs.plugins.module_utils.octavia_lb import KINDS, OctaviaError, Part, Purge, from_api, merge, parse, to_dict
 from ansible_collections.kos.labs.plugins.module_utils.octavia_lb_api import Result, Service, reconcile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
 from octavia_cloud import POOLS_OF_LISTENER, Neutron, Octavia
 
 SUBNETS = ["11111111-1111-1111-1111-111111111111", "22222222-2222-2222-2222-222222222222"]

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""cinder-loopfile restore: attach what was attached when the host went down, before anything asks for it."""
+"""What needs root: attach at the start of the host what was attached (restore), have file systems on a device wait (freeze) and go on (thaw).
+
+With --folder, thaw is for all that a killed service left waiting.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import subprocess
 import sys
 import typing as t
 
-from cinder_loopfile import store
+from cinder_loopfile import still, store
 
 __all__ = ["main"]
 
@@ -26,11 +29,33 @@ def run(argv: t.Sequence[str], _root: bool = True) -> str:
 def main(argv: t.Sequence[str] | None = None) -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("verb", choices=["restore"])
-    parser.add_argument("--folder", type=pathlib.Path, required=True, help="where volumes are kept")
-    parser.add_argument("--devices", type=pathlib.Path, required=True, help="where their devices get names")
+    parser.add_argument("verb", choices=["restore", "freeze", "thaw"])
+    parser.add_argument("device", nargs="?", help="for freeze and thaw")
+    parser.add_argument("--folder", type=pathlib.Path, help="where volumes are kept")
+    parser.add_argument("--devices", type=pathlib.Path, default=pathlib.Path("/run/cinder-loopfile"), help="where their devices get names")
     parser.add_argument("--owner", help="who makes and removes these names: the service's user")
     options = parser.parse_args(argv)
+    if options.device and options.verb != "restore":
+        {"freeze": still.freeze, "thaw": still.thaw}[options.verb](options.device)
+        return 0
+    if not options.folder or options.verb == "freeze":
+        parser.error("name a device, or a folder")
+    if options.verb == "thaw":
+        return thaw_all(options.folder)
+    return restore(options)
+
+
+def thaw_all(folder: pathlib.Path) -> int:
+    """Let go on whoever waits for a service that is gone."""
+    for waiting in (folder / "frozen").glob("*"):
+        for device in store.Store(folder, folder, run).loops(waiting.name):
+            still.thaw(device)
+            print(f"let those who write to {waiting.name} go on")
+    return 0
+
+
+def restore(options: argparse.Namespace) -> int:
+    """Attach what was attached when the host went down, before anything asks for it."""
     options.devices.mkdir(mode=0o755, parents=True, exist_ok=True)
     if options.owner:
         shutil.chown(options.devices, options.owner, options.owner)

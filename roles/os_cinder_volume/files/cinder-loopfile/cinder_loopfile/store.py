@@ -11,6 +11,7 @@ import fcntl
 import os
 import pathlib
 import re
+import threading
 import typing as t
 import uuid
 
@@ -59,6 +60,8 @@ class Store:
         self._sys_block = pathlib.Path(sys_block)
         self._partial = self.folder / "partial"
         self._exported = self.folder / "exported"
+        self._frozen = self.folder / "frozen"
+        self._copies: dict[str, threading.Lock] = {}
         self._lock: int | None = None
         # What is being copied counts before it is there.
         self._pending = 0
@@ -67,11 +70,11 @@ class Store:
 
     def prepare(self) -> list[str]:
         """Take the store over: sweep what a killed service left, attach what should be; return what was done."""
-        for place in (self.folder, self._partial, self._exported):
+        for place in (self.folder, self._partial, self._exported, self._frozen):
             place.mkdir(mode=0o750, parents=True, exist_ok=True)
         if self._lock is None:
             self._lock = self._claim()
-        done = []
+        done = self.thaw()
         for leftover in sorted(self._partial.iterdir()):
             leftover.unlink()
             done.append(f"removed the unfinished {leftover.name}")
@@ -111,7 +114,7 @@ class Store:
 
     def path(self, name: str) -> pathlib.Path:
         """Return where a volume or a snapshot lies."""
-        if not _NAME.fullmatch(name) or name in ("partial", "exported"):
+        if not _NAME.fullmatch(name) or name in ("partial", "exported", "frozen"):
             raise StoreError(f"{name!r} cannot be the name of a volume")
         return self.folder / name
 
@@ -129,14 +132,43 @@ class Store:
         """Make a volume or a snapshot with what another one holds, of at least its size; holes stay holes."""
         size = max(size, self.size(source))
         self._check_room(size)
-        with self.replacing(name, size, new=True) as partial:
-            self.flush(source)
+        with self.replacing(name, size, new=True) as partial, self._still(source):
             self._fill(source, partial)
 
     def revert(self, source: str, name: str, size: int) -> None:
         """Have a volume that is not in use hold what a snapshot of it holds."""
         with self.replacing(name, max(size, self.size(source))) as partial:
             self._fill(source, partial)
+
+    @contextlib.contextmanager
+    def _still(self, name: str) -> t.Iterator[None]:
+        """Let those who write to a volume in use wait, with all on disk that they have written."""
+        with self._copies.setdefault(name, threading.Lock()):
+            devices = self.loops(name)
+            if not devices:
+                yield
+                return
+            # Whoever comes after a kill knows by this whom to let go on.
+            _touch(self._frozen / name)
+            try:
+                for device in devices:
+                    self._run(["cinder-loopfile", "freeze", device], True)
+                yield
+            finally:
+                self._thaw(name)
+
+    def thaw(self) -> list[str]:
+        """Let go on whoever waits for a copy that nobody makes any more; return what was done."""
+        names = sorted(entry.name for entry in self._frozen.iterdir())
+        for name in names:
+            self._thaw(name)
+        return [f"let those who write to {name} go on" for name in names]
+
+    def _thaw(self, name: str) -> None:
+        for device in self.loops(name):
+            self._run(["cinder-loopfile", "thaw", device], True)
+        with contextlib.suppress(FileNotFoundError):
+            (self._frozen / name).unlink()
 
     def _fill(self, source: str, partial: pathlib.Path) -> None:
         """Copy a file in another process, which does not hold up this one. Where files can share blocks it is one atomic step."""
