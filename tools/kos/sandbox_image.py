@@ -50,6 +50,7 @@ RECIPES: t.Mapping[str, Recipe] = {
         enabled={
             **_ENABLED,
             "/etc/systemd/system/disk-links.service": "sysinit.target.wants/disk-links.service",
+            "/etc/systemd/system/loop-devices.service": "sysinit.target.wants/loop-devices.service",
             "/usr/lib/systemd/system/systemd-resolved.service": "multi-user.target.wants/systemd-resolved.service",
             "/dev/null": _MASKED,
         },
