@@ -361,7 +361,7 @@ def in_order_of_stages(root: pathlib.Path, names: t.Collection[str]) -> list[str
     place: dict[str, float] = {name: named.get(name, len(text)) for name in names if name != "default"}
     # The cloud that is there already is, here, the one that the other roles have made.
     if "base_existing" in place:
-        place["base_existing"] = place.get("os_tenant", len(named)) + 0.5
+        place["base_existing"] = place.get("os_tenant", len(text)) + 0.5
     return sorted(place, key=lambda name: (place[name], name))
 
 
