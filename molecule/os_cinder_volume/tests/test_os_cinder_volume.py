@@ -78,7 +78,7 @@ def attach(host, cloud):
             "os_type": "linux",
             "platform": "x86_64",
         }
-        return cloud.create_attachment(volume_id=volume.id, instance_id=str(uuid.uuid4()), connector=connector)
+        return cloud.create_attachment(volume, instance=str(uuid.uuid4()), connector=connector)
 
     return attach_one
 
@@ -149,7 +149,7 @@ def test_a_volume_in_use_has_a_device_that_keeps_its_name(host, cloud, make, att
 def test_servers_of_other_hosts_are_refused(cloud, make):
     volume = make()
     with pytest.raises(exceptions.SDKException):
-        cloud.create_attachment(volume_id=volume.id, instance_id=str(uuid.uuid4()), connector={"host": "elsewhere"})
+        cloud.create_attachment(volume, instance=str(uuid.uuid4()), connector={"host": "elsewhere"})
 
 
 def test_an_image_becomes_a_volume_and_a_volume_an_image(host, cloud, make):
