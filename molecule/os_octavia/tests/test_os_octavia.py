@@ -81,6 +81,15 @@ def test_it_runs(runs, unit):
     runs(unit)
 
 
+def test_a_service_that_ends_leaves_the_others_their_folder(host):
+    """Debian's units share it, and one that starts while it goes would fail."""
+    host.check_output("systemctl stop octavia-housekeeping")
+    try:
+        assert host.file("/run/octavia").is_directory
+    finally:
+        host.check_output("systemctl start octavia-housekeeping")
+
+
 def test_the_api_runs(cloud):
     assert {"single", "active-standby"} <= {flavor.name for flavor in cloud.load_balancer.flavors()}
 
