@@ -44,7 +44,9 @@ class Volumes:
         self.name, self.cloud, self.storage, self.nodes = name, cloud, cloud.block_storage, nodes
 
     def settle(self, what: t.Any, status: str) -> t.Any:
-        return self.storage.wait_for_status(what, status, failures=["error", "error_extending"], interval=0.5, wait=PATIENCE)
+        """Wait until the cloud, and not our copy of what it said last, has come there."""
+        fresh = type(what).existing(id=what.id).fetch(self.storage)
+        return self.storage.wait_for_status(fresh, status, failures=["error", "error_extending"], interval=0.5, wait=PATIENCE)
 
     def make(self, size: int = 1, **options: t.Any) -> t.Any:
         return self.settle(self.storage.create_volume(name=self.name, size=size, **options), "available")

@@ -29,6 +29,18 @@ def cloud():
 
 
 @pytest.fixture
+def settle(cloud):
+    """Return a wait until the cloud, and not our copy of what it said last, has come to a status."""
+
+    def wait(what, status):
+        fresh = type(what).existing(id=what.id).fetch(cloud)
+        bad = {"available", "error", "error_extending"} - {status}
+        return cloud.wait_for_status(fresh, status, failures=sorted(bad), interval=0.3, wait=PATIENCE)
+
+    return wait
+
+
+@pytest.fixture
 def counted(host):
     """Return a count: files, what is half, what is to be attached, links to devices, and loop devices."""
 
@@ -58,10 +70,10 @@ def nothing_left(cloud, counted):
 
 
 @pytest.fixture
-def make(cloud, nothing_left):
+def make(cloud, nothing_left, settle):
     def make_one(size=1, **options):
         volume = cloud.create_volume(name=NAME, size=size, **options)
-        return cloud.wait_for_status(volume, "available", failures=["error"], interval=0.3, wait=PATIENCE)
+        return settle(volume, "available")
 
     return make_one
 
@@ -78,7 +90,9 @@ def attach(host, cloud):
             "os_type": "linux",
             "platform": "x86_64",
         }
-        return cloud.create_attachment(volume, instance=str(uuid.uuid4()), connector=connector)
+        attachment = cloud.create_attachment(volume, instance=str(uuid.uuid4()), connector=connector)
+        cloud.complete_attachment(attachment)
+        return attachment
 
     return attach_one
 
@@ -110,26 +124,26 @@ def test_passwords_are_private(private):
     private("/etc/cinder/cinder-volume.conf", "cinder")
 
 
-def test_the_life_of_a_volume(host, cloud, make):
+def test_the_life_of_a_volume(host, cloud, make, settle):
     volume = make()
     assert (volume.volume_type, host.file(file(volume)).size) == ("standard", 2**30)
     assert host.check_output("stat --format %%b %s", file(volume)) == "0"
     write(host, file(volume), "first")
     snapshot = cloud.create_snapshot(volume_id=volume.id, name=NAME)
-    cloud.wait_for_status(snapshot, "available", failures=["error"], interval=0.3, wait=PATIENCE)
+    settle(snapshot, "available")
     write(host, file(volume), "later")
     larger, clone = make(2, snapshot_id=snapshot.id), make(source_volume_id=volume.id)
     assert (read(host, file(larger), 5), read(host, file(clone), 5)) == ("first", "later")
     assert host.file(file(larger)).size == 2 * 2**30
     cloud.extend_volume(clone, 3)
-    cloud.wait_for_status(clone, "available", failures=["error_extending"], interval=0.3, wait=PATIENCE)
+    settle(clone, "available")
     assert host.file(file(clone)).size == 3 * 2**30
     cloud.revert_volume_to_snapshot(volume, snapshot)
-    cloud.wait_for_status(volume, "available", failures=["error"], interval=0.3, wait=PATIENCE)
+    settle(volume, "available")
     assert read(host, file(volume), 5) == "first"
 
 
-def test_a_volume_in_use_has_a_device_that_keeps_its_name(host, cloud, make, attach):
+def test_a_volume_in_use_has_a_device_that_keeps_its_name(host, cloud, make, attach, settle):
     volume = make()
     attachment = attach(volume)
     assert attachment.connection_info["device_path"] == device(volume)
@@ -137,7 +151,7 @@ def test_a_volume_in_use_has_a_device_that_keeps_its_name(host, cloud, make, att
     write(host, device(volume), "written")
     assert read(host, file(volume), 7) == "written"
     cloud.extend_volume(volume, 2)
-    cloud.wait_for_status(volume, volume.status, failures=["error_extending"], interval=0.3, wait=PATIENCE)
+    settle(volume, "in-use")
     # As a restart of the machine does, though without the machine.
     host.check_output("losetup --detach $(readlink %s) && rm %s", device(volume), device(volume))
     host.check_output("systemctl restart cinder-loopfile")
@@ -152,7 +166,7 @@ def test_servers_of_other_hosts_are_refused(cloud, make):
         cloud.create_attachment(volume, instance=str(uuid.uuid4()), connector={"host": "elsewhere"})
 
 
-def test_an_image_becomes_a_volume_and_a_volume_an_image(host, cloud, make):
+def test_an_image_becomes_a_volume_and_a_volume_an_image(host, cloud, make, settle):
     images = openstack.connect(cloud="kos-admin").image
     data = os.urandom(1024) + bytes(4 * 2**20)
     image = images.create_image(name=NAME, data=data, disk_format="raw", container_format="bare")
@@ -163,7 +177,7 @@ def test_an_image_becomes_a_volume_and_a_volume_an_image(host, cloud, make):
             "head --bytes 1024 /var/lib/glance/images/%s | sha256sum", image.id
         )
         uploaded = cloud.upload_volume_to_image(volume, NAME, disk_format="raw", container_format="bare")
-        cloud.wait_for_status(volume, "available", failures=["error"], interval=0.3, wait=PATIENCE)
+        settle(volume, "available")
         assert images.get_image(uploaded["image_id"]).size == 2**30
     finally:
         images.delete_image(image)
@@ -171,9 +185,9 @@ def test_an_image_becomes_a_volume_and_a_volume_an_image(host, cloud, make):
             images.delete_image(uploaded["image_id"])
 
 
-def test_more_than_there_is_is_refused_with_a_reason(cloud, nothing_left):
+def test_more_than_there_is_is_refused_with_a_reason(cloud, nothing_left, settle):
     volume = cloud.create_volume(name=NAME, size=900)
-    volume = cloud.wait_for_status(volume, "error", failures=["available"], interval=0.3, wait=PATIENCE)
+    volume = settle(volume, "error")
     messages = [message["user_message"] for message in cloud.get("/messages").json()["messages"] if message["resource_uuid"] == volume.id]
     assert any("No storage could be allocated" in message for message in messages), messages
 

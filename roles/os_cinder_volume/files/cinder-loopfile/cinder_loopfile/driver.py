@@ -100,8 +100,8 @@ class LoopFileDriver(driver.VolumeDriver):
                 LOG.warning("Nobody is attached to %s: detaching it.", volume.name)
                 with _told():
                     self._store.unexport(volume.name)
-            if volume.status == "extending":
-                LOG.warning("%s was being extended when the service ended; it can be extended again.", volume.name)
+            if volume.status in ("extending", "uploading"):
+                LOG.warning("%s was %s when the service ended; that can be tried again.", volume.name, volume.status)
                 volume.status = "in-use" if attached else "available"
                 volume.save()
         for snapshot in snapshots:
