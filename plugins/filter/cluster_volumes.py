@@ -39,7 +39,8 @@ import typing as t
 Object = t.Mapping[str, t.Any]
 
 MARK_KEY = "cinder.csi.openstack.org/cluster"
-_CLAIM, _SNAPSHOT = "csi.storage.k8s.io/pvc", "csi.storage.k8s.io/volumesnapshot"
+_CLAIM = "csi.storage.k8s.io/pvc"
+_SNAPSHOT = "csi.storage.k8s.io/volumesnapshot"
 
 
 def cluster_volumes(found: t.Mapping[str, t.Sequence[Object]], cluster: str) -> dict[str, t.Any]:
