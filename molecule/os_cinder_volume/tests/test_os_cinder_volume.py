@@ -189,7 +189,7 @@ def test_more_than_there_is_is_refused_with_a_reason(cloud, nothing_left, settle
     volume = cloud.create_volume(name=NAME, size=900)
     volume = settle(volume, "error")
     messages = [message["user_message"] for message in cloud.get("/messages").json()["messages"] if message["resource_uuid"] == volume.id]
-    assert any("No storage could be allocated" in message for message in messages), messages
+    assert any("Could not find any available weighted backend" in message for message in messages), messages
 
 
 def kill(host):
