@@ -243,11 +243,12 @@ def test_a_kill_while_attaching_leaks_nothing(host, cloud, make, attach):
 READ = """
 import json, sys
 from cinder.common import config
-from cinder.volume import configuration, driver
+from cinder.volume import configuration, driver, manager
 from cinder.volume.drivers import lvm
 from oslo_utils import importutils
 config.CONF(["--config-file", sys.argv[1]], project="cinder")
 backend = configuration.Configuration(driver.volume_opts, config_group=config.CONF.enabled_backends[0])
+backend.append_config_values(manager.volume_backend_opts)
 backend.append_config_values(lvm.volume_opts)
 names = "volume_driver volume_group lvm_type target_protocol target_helper target_ip_address max_over_subscription_ratio volume_backend_name".split()
 importutils.import_class(backend.volume_driver)
