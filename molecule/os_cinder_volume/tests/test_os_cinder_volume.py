@@ -242,6 +242,8 @@ def test_a_kill_while_attaching_leaks_nothing(host, cloud, make, attach):
 
 READ = """
 import json, sys
+from cinder import objects
+objects.register_all()
 from cinder.common import config
 from cinder.volume import configuration, driver, manager
 from cinder.volume.drivers import lvm
