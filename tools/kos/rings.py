@@ -328,7 +328,8 @@ def in_order_of_stages(root: pathlib.Path, names: t.Collection[str]) -> list[str
     """Sort roles by where the labs' playbooks first name them; those that none names come last."""
     # The last lab has all that the others have, in its place.
     text = "".join(_with_imports(path) for path in reversed(lab.labs(root).values()))
-    named = list(dict.fromkeys(re.findall(r"kos\.labs\.(\w+)", text)))
+    # A look at the machines beforehand is not the role's place.
+    named = list(dict.fromkeys(re.findall(r"kos\.labs\.(\w+)(?!\w|\s+tasks_from: preflight)", text)))
     place: dict[str, float] = {name: named.index(name) if name in named else len(named) for name in names if name != "default"}
     # The cloud that is there already is, here, the one that the other roles have made.
     if "base_existing" in place:
