@@ -348,7 +348,7 @@ def test_scenarios_run_in_the_order_of_the_stages(tmp_path):
         encoding="ascii",
     )
     # That a role looks at the machines beforehand does not say where it belongs.
-    beforehand = "- tasks: [import_role: {\n  name: kos.labs.os_a,\n  tasks_from: preflight}]\n".replace(",\n", "\n")
+    beforehand = "- tasks:\n  - import_role:\n      name: kos.labs.os_a\n      tasks_from: preflight\n"
     (clone / "playbooks/cloud.yaml").write_text(f"{beforehand}- roles: [kos.labs.os_b, kos.labs.os_a]\n", encoding="ascii")
     (clone / "playbooks/nodes.yaml").write_text("- roles: [kos.labs.node_x]\n", encoding="ascii")
     assert rings.in_order_of_stages(clone, ["default", "extra", "node_x", "os_a", "os_b"]) == ["os_b", "os_a", "node_x", "extra"]
