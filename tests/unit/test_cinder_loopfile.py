@@ -253,12 +253,23 @@ def test_no_loop_device_is_told_and_forgotten(volumes, store, kernel):
     assert volumes.exports() == []
 
 
-def test_a_volume_that_is_still_open_where_it_was_is_not_attached_again(volumes, store, kernel):
+def test_a_volume_that_is_still_open_where_it_was_is_not_attached_again(volumes, store, kernel, monkeypatch):
     volumes.create(VOLUME, MIB)
     volumes.export(VOLUME)
     (kernel.sys_block / "loop0/loop/autoclear").write_text("1\n")
+    monkeypatch.setattr(store, "_PATIENCE", 0.0)
     with pytest.raises(store.StoreError, match="still held open"):
         volumes.export(VOLUME)
+
+
+def test_a_volume_that_is_let_go_of_meanwhile_is(volumes, store, kernel, monkeypatch):
+    volumes.create(VOLUME, MIB)
+    volumes.export(VOLUME)
+    (kernel.sys_block / "loop0/loop/autoclear").write_text("1\n")
+    monkeypatch.setattr(store.time, "sleep", lambda _: (kernel.sys_block / "loop0/loop/backing_file").unlink())
+    assert volumes.loops(VOLUME) == ["/dev/loop0"]
+    volumes.export(VOLUME)
+    assert (volumes.loops(VOLUME), volumes._is_ending("/dev/loop0")) == (["/dev/loop0"], False)
 
 
 def test_deleting_and_detaching_twice_is_no_error(volumes, kernel):

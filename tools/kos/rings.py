@@ -353,15 +353,12 @@ def in_order_of_stages(root: pathlib.Path, names: t.Collection[str]) -> list[str
     """Sort roles by where the labs' playbooks first run them; those that none names come last."""
     # The last lab has all that the others have, in its place.
     text = "".join(_with_imports(path) for path in reversed(lab.labs(root).values()))
-    named: dict[str, int] = {}
-    for found in re.finditer(r"kos\.labs\.(\w+)", text):
-        named.setdefault(found[1], found.start())
-    # What a role looks at beforehand, a part of it, does not say when it runs.
-    named |= {found[1]: found.start() for found in reversed([*re.finditer(r"role: kos\.labs\.(\w+)", text)])}
-    place: dict[str, float] = {name: named.get(name, len(text)) for name in names if name != "default"}
+    # A look at the machines beforehand is not the role's place.
+    named = list(dict.fromkeys(re.findall(r"kos\.labs\.(\w+)(?!\w|\s+tasks_from: preflight)", text)))
+    place: dict[str, float] = {name: named.index(name) if name in named else len(named) for name in names if name != "default"}
     # The cloud that is there already is, here, the one that the other roles have made.
     if "base_existing" in place:
-        place["base_existing"] = place.get("os_tenant", len(text)) + 0.5
+        place["base_existing"] = place.get("os_tenant", len(named)) + 0.5
     return sorted(place, key=lambda name: (place[name], name))
 
 

@@ -189,7 +189,7 @@ def test_more_than_there_is_is_refused_with_a_reason(cloud, nothing_left, settle
     volume = cloud.create_volume(name=NAME, size=900)
     volume = settle(volume, "error")
     messages = [message["user_message"] for message in cloud.get("/messages").json()["messages"] if message["resource_uuid"] == volume.id]
-    assert any("No storage could be allocated" in message for message in messages), messages
+    assert any("Could not find any available weighted backend" in message for message in messages), messages
 
 
 def kill(host):
@@ -242,12 +242,15 @@ def test_a_kill_while_attaching_leaks_nothing(host, cloud, make, attach):
 
 READ = """
 import json, sys
+from cinder import objects
+objects.register_all()
 from cinder.common import config
-from cinder.volume import configuration, driver
+from cinder.volume import configuration, driver, manager
 from cinder.volume.drivers import lvm
 from oslo_utils import importutils
 config.CONF(["--config-file", sys.argv[1]], project="cinder")
 backend = configuration.Configuration(driver.volume_opts, config_group=config.CONF.enabled_backends[0])
+backend.append_config_values(manager.volume_backend_opts)
 backend.append_config_values(lvm.volume_opts)
 names = "volume_driver volume_group lvm_type target_protocol target_helper target_ip_address max_over_subscription_ratio volume_backend_name".split()
 importutils.import_class(backend.volume_driver)

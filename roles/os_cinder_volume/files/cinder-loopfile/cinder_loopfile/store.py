@@ -12,6 +12,7 @@ import os
 import pathlib
 import re
 import threading
+import time
 import typing as t
 import uuid
 
@@ -22,6 +23,8 @@ Run = t.Callable[[t.Sequence[str], bool], str]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _GIB = 2**30
+# Seconds.
+_PATIENCE = 10.0
 
 
 class StoreError(Exception):
@@ -271,6 +274,10 @@ class Store:
         """Attach a volume to a loop device, unless it is; return the path of the device."""
         self.size(name)
         _touch(self._exported / name)
+        # A server that is being deleted lets go of its disks a moment after it was told to.
+        end = time.monotonic() + _PATIENCE
+        while any(self._is_ending(device) for device in self.loops(name)) and time.monotonic() < end:
+            time.sleep(0.2)
         loops = self.loops(name)
         if any(self._is_ending(device) for device in loops):
             raise StoreError(f"{name} is still held open where it was detached; unmount it there and try again")
