@@ -51,7 +51,7 @@ class Kernel:
             if free is None:
                 raise self.error("cannot find an unused loop device")
             (self.sys_block / free / "loop").mkdir(parents=True, exist_ok=True)
-            (self.sys_block / free / "loop/backing_file").write_text(argv[3] + "\n")
+            (self.sys_block / free / "loop/backing_file").write_text(argv[-1] + "\n")
             (self.sys_block / free / "loop/autoclear").write_text("0\n")
             return f"/dev/{free}\n"
         if argv[:2] == ["losetup", "--detach"]:

@@ -283,7 +283,8 @@ class Store:
             raise StoreError(f"{name} is still held open where it was detached; unmount it there and try again")
         if not loops:
             try:
-                loops = [self._run(["losetup", "--find", "--show", str(self.path(name))], True).strip()]
+                # Past the host's cache, where file system and kernel can: what a server has cached would be cached twice.
+                loops = [self._run(["losetup", "--find", "--show", "--direct-io=on", str(self.path(name))], True).strip()]
             except StoreError as problem:
                 with contextlib.suppress(FileNotFoundError):
                     (self._exported / name).unlink()
