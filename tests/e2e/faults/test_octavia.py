@@ -213,7 +213,7 @@ def test_a_second_service_on_a_load_balancer_comes_quickly(kubectl, cloud, flood
     apply(kubectl, guest)
     wait_for("an answer", lambda: get(made["pair"], port=8090, seconds=2), 120)
     print(f"a second Service on a load balancer that is there: {time.monotonic() - begun:.1f} s until the first answer")
-    assert "guest" in cloud.groups()
+    wait_for("its security group, which comes last", lambda: "guest" in cloud.groups(), 60)
     kubectl("-n", NAMESPACE, "delete", "service", "guest", "--timeout=120s")
     assert "guest" not in cloud.groups()
 
