@@ -55,9 +55,9 @@ def nodes(inventory: dict[str, t.Any]) -> dict[str, dict[str, t.Any]]:
 def playbook(paths: Paths) -> t.Callable[..., subprocess.CompletedProcess[str]]:
     """Return what runs a playbook on this lab with variables of its own, and gives back what it said."""
 
-    def run(name: str, variables: dict[str, t.Any], *arguments: str) -> subprocess.CompletedProcess[str]:
+    def run(name: str, variables: dict[str, t.Any], *arguments: str, seconds: float = 600) -> subprocess.CompletedProcess[str]:
         argv = ["ansible-playbook", name, "-e", json.dumps(variables), *arguments]
-        return subprocess.run(argv, cwd=paths.root, env=paths.environment(), capture_output=True, text=True, timeout=600, check=False)
+        return subprocess.run(argv, cwd=paths.root, env=paths.environment(), capture_output=True, text=True, timeout=seconds, check=False)
 
     return run
 

@@ -71,7 +71,7 @@ def answers(paths, kubectl, playbook, balancing, foreign, settings):
     """Run the playbook with each of them; return what each says, and what the cluster and the state folder had before and after."""
 
     def run(wrong):
-        return playbook("playbooks/cloud_controller.yaml", wrong)
+        return playbook("playbooks/cloud_controller.yaml", wrong, seconds=300)
 
     def there():
         found = [

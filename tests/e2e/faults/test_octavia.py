@@ -198,12 +198,14 @@ def test_a_flood_ends_with_an_address_or_a_word_for_each(kubectl, cloud, flood, 
 
 def test_nodes_let_load_balancers_in(kubectl, cloud, flood, nodes):
     """Each Service has a group of its own on the ports of all nodes that are members."""
-    groups = cloud.groups()
-    assert groups.keys() == set(addresses(kubectl))
+    found = kubectl.json("-n", NAMESPACE, "get", "services", "-o", "json")["items"]
+    wanted = {f"lb-sg-{each['metadata']['uid']}-{NAMESPACE}-{each['metadata']['name']}" for each in found}
+    groups = {each.id: each.name for each in cloud.groups().values()}
+    assert wanted <= set(groups.values())
     for name in ("worker1", "worker2"):
         if name in nodes:
             port = cloud.tenant.network.get_port(nodes[name]["port_id"])
-            assert {each.id for each in groups.values()} <= set(port.security_group_ids)
+            assert wanted <= {groups.get(group) for group in port.security_group_ids}
 
 
 def test_a_second_service_on_a_load_balancer_comes_quickly(kubectl, cloud, flood, wait_for):
@@ -213,7 +215,7 @@ def test_a_second_service_on_a_load_balancer_comes_quickly(kubectl, cloud, flood
     apply(kubectl, guest)
     wait_for("an answer", lambda: get(made["pair"], port=8090, seconds=2), 120)
     print(f"a second Service on a load balancer that is there: {time.monotonic() - begun:.1f} s until the first answer")
-    assert "guest" in cloud.groups()
+    wait_for("its security group, which comes last", lambda: "guest" in cloud.groups(), 60)
     kubectl("-n", NAMESPACE, "delete", "service", "guest", "--timeout=120s")
     assert "guest" not in cloud.groups()
 
