@@ -43,8 +43,12 @@ ENABLED = {
     "kos-links.service": "multi-user.target",
     "kos-guests.service": "multi-user.target",
 }
-# libvirt's LXC driver asks machined where D-Bus can start it, and machined cannot know machines that it did not start.
-DIVERTED = ("/usr/share/dbus-1/system-services/org.freedesktop.machine1.service",)
+DIVERTED = (
+    # libvirt's LXC driver asks machined where D-Bus can start it, and machined cannot know machines that it did not start.
+    "/usr/share/dbus-1/system-services/org.freedesktop.machine1.service",
+    # Ours stands before it.
+    "/usr/lib/libvirt/libvirt_lxc",
+)
 # What one machine is known by must not be the same in all; an initiator's name is made where its service starts first.
 _UNIQUE = (
     'rm -f "$1"/etc/ssh/ssh_host_* "$1"/etc/machine-id "$1"/var/lib/dbus/machine-id "$1"/etc/hostname "$1"/etc/resolv.conf',

@@ -43,7 +43,7 @@ def test_the_clock_stays_the_hosts(host):
 
 
 def test_loop_devices_are_nodes_of_the_machine(host):
-    assert host.check_output("find /dev -maxdepth 1 -name 'loop[0-9]*' -type b | wc -l") == "64"
+    assert host.check_output("find /dev -maxdepth 1 -name 'loop[0-9]*' -type b | wc -l") == "128"
 
 
 def test_nothing_can_start_machined(host):
