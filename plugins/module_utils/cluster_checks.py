@@ -885,8 +885,16 @@ def check_volume(kubectl: Kubectl, settings: Settings, begun: float) -> list[Che
         return [Check(name, FAIL, f"on {second} it holds {found.out.split() or last_line(found.err)}, and not what was written on {first}")]
     begun = time.monotonic()
     wait = f"--timeout={kubectl.timeout}s"
+    attachments = [
+        f"volumeattachment/{each['metadata']['name']}"
+        for each in kubectl.read("get", "volumeattachments")["items"]
+        if each["spec"]["source"].get("persistentVolumeName") == volume
+    ]
+    # One after the other: whoever deletes a volume that is still attached waits twice as long after each attempt.
     for command in (
-        (ours, "delete", f"deployment/{_KEEPER}", f"persistentvolumeclaim/{_KEEPER}", wait),
+        (ours, "delete", f"deployment/{_KEEPER}", wait),
+        ("wait", "--for=delete", *attachments, wait),
+        (ours, "delete", f"persistentvolumeclaim/{_KEEPER}", wait),
         ("wait", "--for=delete", f"persistentvolume/{volume}", wait),
     ):
         gone = kubectl.run(*command)

@@ -303,12 +303,19 @@ def keeper_pods(*states):
     return ("get pods --selector=app=keeper", lambda *_: Result(0, json.dumps(answer()), ""))
 
 
+def attachment(name, volume):
+    return {"metadata": {"name": name}, "spec": {"source": {"persistentVolumeName": volume}}}
+
+
 CLAIM = ("get persistentvolumeclaim", {"spec": {"volumeName": "pvc-1"}})
 KEPT = [
     CLAIM,
     ("patch deployment", "patched"),
     ("cat /data/seen", "worker1\nmaster1\n"),
-    ("delete deployment/keeper persistentvolumeclaim/keeper", ""),
+    ("get volumeattachments", {"items": [attachment("csi-1", "pvc-1"), attachment("csi-2", "pvc-2")]}),
+    ("delete deployment/keeper --", ""),
+    ("wait --for=delete volumeattachment/csi-1 --", ""),
+    ("delete persistentvolumeclaim/keeper --", ""),
     ("wait --for=delete persistentvolume/pvc-1", ""),
 ]
 NO_TYPE = {"items": [{"message": "failed to provision volume: no such type"}]}
@@ -326,12 +333,12 @@ NO_TYPE = {"items": [{"message": "failed to provision volume: no such type"}]}
         ),
         (
             [("worker1", True), ("master1", True)],
-            [("wait", Result(1, "", "timed out waiting")), *KEPT],
+            [("persistentvolume/", Result(1, "", "timed out waiting")), *KEPT],
             "fail",
             "does not go away with its claim: timed out",
         ),
         # It was gone before anybody could wait.
-        ([("worker1", True), ("master1", True)], [("wait", Result(1, "", "Error: pvc-1 NotFound, not found")), *KEPT], "pass", "gone in"),
+        ([("worker1", True), ("master1", True)], [("persistentvolume/", Result(1, "", "Error: pvc-1 NotFound, not found")), *KEPT], "pass", "gone in"),
     ],
     ids=["follows", "lost", "stays", "gone at once"],
 )
