@@ -338,7 +338,12 @@ NO_TYPE = {"items": [{"message": "failed to provision volume: no such type"}]}
             "does not go away with its claim: timed out",
         ),
         # It was gone before anybody could wait.
-        ([("worker1", True), ("master1", True)], [("persistentvolume/", Result(1, "", "Error: pvc-1 NotFound, not found")), *KEPT], "pass", "gone in"),
+        (
+            [("worker1", True), ("master1", True)],
+            [("persistentvolume/", Result(1, "", "Error: pvc-1 NotFound, not found")), *KEPT],
+            "pass",
+            "gone in",
+        ),
     ],
     ids=["follows", "lost", "stays", "gone at once"],
 )
