@@ -32,11 +32,16 @@ def store(package):
     return package("cinder_loopfile.store")
 
 
+LOOPS = 8
+
+
 class Kernel:
     """Loop devices as sysfs shows them, and the two programs that make and remove them."""
 
-    def __init__(self, folder: pathlib.Path, error: type[Exception], limit: int = 8) -> None:
-        self.sys_block, self.error, self.limit = folder, error, limit
+    def __init__(self, folder: pathlib.Path, error: type[Exception]) -> None:
+        self.sys_block, self.error = folder, error
+        # By others, a moment ago.
+        self.taken: set[str] = set()
         self.calls: list[t.Sequence[str]] = []
         self.full = False
         folder.mkdir()
@@ -46,14 +51,14 @@ class Kernel:
 
     def run(self, argv: t.Sequence[str], root: bool) -> str:
         self.calls.append(argv)
-        if argv[:3] == ["losetup", "--find", "--show"]:
-            free = next((f"loop{number}" for number in range(self.limit) if f"loop{number}" not in self.attached()), None)
-            if free is None:
-                raise self.error("cannot find an unused loop device")
-            (self.sys_block / free / "loop").mkdir(parents=True, exist_ok=True)
-            (self.sys_block / free / "loop/backing_file").write_text(argv[-1] + "\n")
-            (self.sys_block / free / "loop/autoclear").write_text("0\n")
-            return f"/dev/{free}\n"
+        if argv[:2] == ["losetup", "--direct-io=on"]:
+            loop = pathlib.Path(argv[2]).name
+            if loop in self.attached() or loop in self.taken:
+                raise self.error("Device or resource busy")
+            (self.sys_block / loop / "loop").mkdir(parents=True, exist_ok=True)
+            (self.sys_block / loop / "loop/backing_file").write_text(argv[-1] + "\n")
+            (self.sys_block / loop / "loop/autoclear").write_text("0\n")
+            return ""
         if argv[:2] == ["losetup", "--detach"]:
             (self.sys_block / pathlib.Path(argv[2]).name / "loop/backing_file").unlink()
             return ""
@@ -81,7 +86,9 @@ def make(tmp_path, store, kernel):
             if old._lock is not None:
                 os.close(old._lock)
                 old._lock = None
-        new_one = store.Store(tmp_path / "volumes", tmp_path / "devices", kernel.run, sys_block=kernel.sys_block, **options)
+        new_one = store.Store(
+            tmp_path / "volumes", tmp_path / "devices", kernel.run, loop_devices=LOOPS, sys_block=kernel.sys_block, **options
+        )
         made.append(new_one)
         return new_one
 
@@ -154,10 +161,10 @@ def test_writers_go_on_after_a_copy_that_failed_or_was_killed(volumes, kernel, s
     kernel.full = True
     with pytest.raises(store.StoreError, match="No space left"):
         volumes.copy(VOLUME, SNAPSHOT, MIB)
-    assert kernel.calls[-1] == ["cinder-loopfile", "thaw", "/dev/loop0"]
+    assert kernel.calls[-1] == ["cinder-loopfile", "thaw", "/dev/loop7"]
     (volumes.folder / "frozen" / VOLUME).touch()
     assert make().prepare() == [f"let those who write to {VOLUME} go on"]
-    assert kernel.calls[-1] == ["cinder-loopfile", "thaw", "/dev/loop0"]
+    assert kernel.calls[-1] == ["cinder-loopfile", "thaw", "/dev/loop7"]
 
 
 def test_a_failed_copy_leaves_nothing(volumes, store, kernel):
@@ -210,7 +217,7 @@ def test_extending_reaches_a_device_in_use_and_nothing_shrinks(volumes, kernel):
     volumes.create(VOLUME, MIB)
     volumes.export(VOLUME)
     volumes.extend(VOLUME, 2 * MIB)
-    assert (volumes.size(VOLUME), kernel.calls[-1]) == (2 * MIB, ["losetup", "--set-capacity", "/dev/loop0"])
+    assert (volumes.size(VOLUME), kernel.calls[-1]) == (2 * MIB, ["losetup", "--set-capacity", "/dev/loop7"])
     volumes.extend(VOLUME, MIB)
     assert volumes.size(VOLUME) == 2 * MIB
 
@@ -219,13 +226,13 @@ def test_a_device_keeps_its_name_when_its_number_changes(volumes, kernel, make):
     volumes.create(VOLUME, MIB)
     volumes.create(OTHER, MIB)
     path = volumes.export(OTHER)
-    assert (volumes.export(OTHER), os.readlink(path)) == (path, "/dev/loop0")
+    assert (volumes.export(OTHER), os.readlink(path)) == (path, "/dev/loop7")
     # The host restarts: no loop device, nothing below /run, and another volume gets the first number.
-    kernel.run(["losetup", "--detach", "/dev/loop0"], True)
+    kernel.run(["losetup", "--detach", "/dev/loop7"], True)
     path.unlink()
     volumes.export(VOLUME)
     assert make().restore() == [f"attached {OTHER}"]
-    assert os.readlink(path) == "/dev/loop1"
+    assert os.readlink(path) == "/dev/loop6"
     assert make().restore() == []
 
 
@@ -233,8 +240,7 @@ def test_the_command_restores_what_it_can(volumes, kernel, package, monkeypatch,
     command = package("cinder_loopfile.command")
     monkeypatch.setattr(command, "run", kernel.run)
     original = package("cinder_loopfile.store").Store
-    monkeypatch.setattr(command.store, "Store", lambda *args: original(*args, sys_block=kernel.sys_block))
-    kernel.limit = 1
+    monkeypatch.setattr(command.store, "Store", lambda *args: original(*args, loop_devices=1, sys_block=kernel.sys_block))
     for name in (VOLUME, OTHER):
         volumes.create(name, MIB)
         (volumes.folder / "exported" / name).touch()
@@ -245,8 +251,15 @@ def test_the_command_restores_what_it_can(volumes, kernel, package, monkeypatch,
     assert f"{OTHER} gets no loop device" in told.err
 
 
+def test_somebody_else_was_faster(volumes, kernel):
+    kernel.taken = {"loop7", "loop5"}
+    volumes.create(VOLUME, MIB)
+    volumes.create(OTHER, MIB)
+    assert [os.readlink(volumes.export(name)) for name in (VOLUME, OTHER)] == ["/dev/loop6", "/dev/loop4"]
+
+
 def test_no_loop_device_is_told_and_forgotten(volumes, store, kernel):
-    kernel.limit = 0
+    kernel.taken = {f"loop{number}" for number in range(LOOPS)}
     volumes.create(VOLUME, MIB)
     with pytest.raises(store.StoreError, match="gets no loop device"):
         volumes.export(VOLUME)
@@ -256,7 +269,7 @@ def test_no_loop_device_is_told_and_forgotten(volumes, store, kernel):
 def test_a_volume_that_is_still_open_where_it_was_is_not_attached_again(volumes, store, kernel, monkeypatch):
     volumes.create(VOLUME, MIB)
     volumes.export(VOLUME)
-    (kernel.sys_block / "loop0/loop/autoclear").write_text("1\n")
+    (kernel.sys_block / "loop7/loop/autoclear").write_text("1\n")
     monkeypatch.setattr(store, "_PATIENCE", 0.0)
     with pytest.raises(store.StoreError, match="still held open"):
         volumes.export(VOLUME)
@@ -265,11 +278,11 @@ def test_a_volume_that_is_still_open_where_it_was_is_not_attached_again(volumes,
 def test_a_volume_that_is_let_go_of_meanwhile_is(volumes, store, kernel, monkeypatch):
     volumes.create(VOLUME, MIB)
     volumes.export(VOLUME)
-    (kernel.sys_block / "loop0/loop/autoclear").write_text("1\n")
-    monkeypatch.setattr(store.time, "sleep", lambda _: (kernel.sys_block / "loop0/loop/backing_file").unlink())
-    assert volumes.loops(VOLUME) == ["/dev/loop0"]
+    (kernel.sys_block / "loop7/loop/autoclear").write_text("1\n")
+    monkeypatch.setattr(store.time, "sleep", lambda _: (kernel.sys_block / "loop7/loop/backing_file").unlink())
+    assert volumes.loops(VOLUME) == ["/dev/loop7"]
     volumes.export(VOLUME)
-    assert (volumes.loops(VOLUME), volumes._is_ending("/dev/loop0")) == (["/dev/loop0"], False)
+    assert (volumes.loops(VOLUME), volumes._is_ending("/dev/loop7")) == (["/dev/loop7"], False)
 
 
 def test_deleting_and_detaching_twice_is_no_error(volumes, kernel):
@@ -291,7 +304,7 @@ def test_a_file_that_somebody_removed_is_named(volumes, store):
 
 
 def test_two_services_do_not_share_a_folder(volumes, tmp_path, store, kernel):
-    second = store.Store(tmp_path / "volumes", tmp_path / "devices", kernel.run, sys_block=kernel.sys_block)
+    second = store.Store(tmp_path / "volumes", tmp_path / "devices", kernel.run, loop_devices=LOOPS, sys_block=kernel.sys_block)
     with pytest.raises(store.StoreError, match="a folder of its own"):
         second.prepare()
     assert volumes.prepare() == []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import os
 import pathlib
 import re
@@ -25,6 +26,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _GIB = 2**30
 # Seconds.
 _PATIENCE = 10.0
+# How often to try another device when somebody was faster.
+_ATTEMPTS = 8
 
 
 class StoreError(Exception):
@@ -44,7 +47,7 @@ class Room(t.NamedTuple):
 
 
 class Store:
-    """A folder of volumes and snapshots; `devices` is where loop devices get names that stay the same."""
+    """A folder of volumes and snapshots; `devices` is where loop devices get names that stay the same, `loop_devices` how many the host has nodes for."""
 
     def __init__(
         self,
@@ -53,12 +56,14 @@ class Store:
         run: Run,
         *,
         over_subscription: float = 1.0,
+        loop_devices: int = 128,
         sys_block: str | os.PathLike[str] = "/sys/block",
     ) -> None:
         # As the kernel names files.
         self.folder = pathlib.Path(os.path.realpath(folder))
         self.devices = pathlib.Path(devices)
         self.over_subscription = over_subscription
+        self.loop_devices = loop_devices
         self._run = run
         self._sys_block = pathlib.Path(sys_block)
         self._partial = self.folder / "partial"
@@ -283,8 +288,7 @@ class Store:
             raise StoreError(f"{name} is still held open where it was detached; unmount it there and try again")
         if not loops:
             try:
-                # Past the host's cache, where file system and kernel can: what a server has cached would be cached twice.
-                loops = [self._run(["losetup", "--find", "--show", "--direct-io=on", str(self.path(name))], True).strip()]
+                loops = [self._attach(name)]
             except StoreError as problem:
                 with contextlib.suppress(FileNotFoundError):
                     (self._exported / name).unlink()
@@ -329,6 +333,26 @@ class Store:
             return os.readlink(self.device(name)) in self.loops(name)
         except OSError:
             return False
+
+    def _attach(self, name: str) -> str:
+        """Attach a volume to a free loop device, and return that.
+
+        The highest one: Nova's LXC driver takes root disks from the lowest on, and when it starts a server again it first releases
+        the device that this server had before, whoever has it by now. Source: teardown_container in nova/virt/disk/api.py.
+        """
+        numbers = reversed(range(self.loop_devices))
+        free = (number for number in numbers if not (self._sys_block / f"loop{number}/loop/backing_file").exists())
+        problem = StoreError(f"all {self.loop_devices} are in use")
+        for number in itertools.islice(free, _ATTEMPTS):
+            device = f"/dev/loop{number}"
+            try:
+                # Past the host's cache, where file system and kernel can: what a server has cached would be cached twice.
+                self._run(["losetup", "--direct-io=on", device, str(self.path(name))], True)
+            except StoreError as found:
+                problem = found
+            else:
+                return device
+        raise problem
 
     def _detach(self, name: str) -> None:
         for device in self.loops(name):
