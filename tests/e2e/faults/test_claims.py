@@ -136,10 +136,10 @@ def moved(us, kubectl, tenant, versions, inventory, wait_for):
         begun = time.monotonic()
         # As its administrator says who has looked: nothing runs there any more.
         kubectl("taint", "node", here, TAINT)
-        wait_for("another pod", lambda: us("get", "pods", "-l", "app=writer", "-o", "name") not in (pod, ""), 120)
-        us("wait", "pod", "-l", "app=writer", "--for=condition=Ready", "--timeout=300s")
+        # The old one is listed until its node is back.
+        pod = min(wait_for("another pod", lambda: {*us("get", "pods", "-l", "app=writer", "-o", "name").split()} - {pod}, 120))
+        us("wait", pod, "--for=condition=Ready", "--timeout=300s")
         after = time.monotonic() - begun
-        pod = us("get", "pods", "-l", "app=writer", "-o", "name")
         assert us("get", pod, "-o", "jsonpath={.spec.nodeName}") == there
         found = int(logs(pod)[0].removeprefix("found "))
     finally:
