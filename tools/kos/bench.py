@@ -14,7 +14,7 @@ import subprocess
 import time
 import typing as t
 
-from kos import KosError, host, lab
+from kos import KosError, bench_volumes, host, lab
 from kos.cli import Paths, say, table
 
 __all__ = ["main", "rate", "stage_rows"]
@@ -36,9 +36,13 @@ def main(argv: t.Sequence[str]) -> int:
     parser.add_argument("--again", action="store_true", help="measure a second run as well")
     parser.add_argument("--refresh", action="store_true", help="measure tools/refresh and the lab on top of it as well")
     parser.add_argument("--pods", action="store_true", help="measure between pods of two nodes of the lab that stands, and nothing else")
+    parser.add_argument("--volumes", action="store_true", help="measure the volumes of the lab that stands, and nothing else")
     options = parser.parse_args(argv)
     paths = Paths.of()
     say(machine())
+    if options.volumes:
+        bench_volumes.measure(paths)
+        return 0
     if options.pods:
         say(
             "\n" + table(("way of pods", "MB/s, median", "least", "most", "round trip, ms", "load before", "after"), [_between_pods(paths)])

@@ -70,16 +70,18 @@ def refresh(argv: t.Sequence[str]) -> int:
     return 0
 
 
-def hosts(paths: Paths) -> dict[str, Host]:
-    """Return the variables of every host of the inventory that can be reached by SSH, by name."""
+def hosts(paths: Paths, group: str | None = None) -> dict[str, Host]:
+    """Return the variables of every host of the inventory, or of a group, that can be reached by SSH, by name."""
     program = paths.venv / "bin/ansible-inventory"
     if not program.exists() or not (paths.state / "inventory").is_dir():
         return {}
     done = subprocess.run([program, "--list"], cwd=paths.root, env=paths.environment(), capture_output=True, text=True, check=False)
     if done.returncode:
         raise KosError(f"the inventory in {paths.state / 'inventory'} cannot be read: {done.stderr.strip()}")
-    found = json.loads(done.stdout)["_meta"]["hostvars"]
-    return {name: host for name, host in found.items() if "ansible_host" in host}
+    inventory = json.loads(done.stdout)
+    found = inventory["_meta"]["hostvars"]
+    names = found if group is None else inventory.get(group, {}).get("hosts", ())
+    return {name: found[name] for name in names if "ansible_host" in found[name]}
 
 
 def ssh_command(host: Host) -> list[str]:

@@ -308,8 +308,8 @@ def ring_storage(paths: Paths, scratch: pathlib.Path, options: argparse.Namespac
     newest = lab.numbered(paths.root)[-1]
     steps = [
         Step(f"lab {newest}", [str(tools / "lab"), newest], limit=60 * _MINUTE),
-        Step("upstream's tests", [str(tools / "mirror"), "auto", "--only=tests"], limit=20 * _MINUTE),
-        Step("storage", ["pytest", "-rP", "tests/e2e/storage"], pytest=True, limit=40 * _MINUTE),
+        Step("upstream's tests", [str(tools / "mirror"), "auto", "--only=tests"], limit=40 * _MINUTE),
+        Step("storage", ["pytest", "-rP", "tests/e2e/storage"], pytest=True, limit=110 * _MINUTE),
     ]
     return _in_sandbox("storage", steps, state, scratch, options)
 
