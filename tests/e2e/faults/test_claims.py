@@ -80,6 +80,74 @@ def test_they_go_whoever_is_killed(many, volumes, wait_for):
     print(f"{MANY} volumes gone after {time.monotonic() - begun:.0f} s, the controller killed after 2")
 
 
+def snapshot(name, of):
+    spec = {"source": {"persistentVolumeClaimName": of}}
+    return {"apiVersion": "snapshot.storage.k8s.io/v1", "kind": "VolumeSnapshot", "metadata": {"name": name}, "spec": spec}
+
+
+@pytest.fixture(scope="module")
+def interrupted(us, kubectl, versions, volumes, tenant, wait_for):
+    """Have one volume go through all that the controller does, and kill that a moment after it was asked for each; return what is left."""
+
+    def counted():
+        return volumes(), {each["ID"] for each in tenant.json("volume", "snapshot", "list", "-f", "json")}
+
+    def attachments():
+        volume = us("get", "pvc", "hurt", "-o", "jsonpath={.spec.volumeName}")
+        return [
+            each for each in kubectl.json("get", "volumeattachments", "-o", "json")["items"] if volume in each["spec"]["source"].values()
+        ]
+
+    def interrupt(what, *arguments, **options):
+        us(*arguments, **options)
+        time.sleep(1)
+        kubectl(*CONTROLLER)
+        done.append(what)
+
+    before, done = counted(), []
+    container = {
+        "name": "main",
+        "image": f"registry.k8s.io/e2e-test-images/agnhost:{versions['agnhost_version']}",
+        "command": ["sh", "-ec", "echo kept > /data/file; sync /data/file; exec sleep infinity"],
+        "volumeMounts": [{"name": "data", "mountPath": "/data"}],
+    }
+    spec = {
+        "terminationGracePeriodSeconds": 1,
+        "containers": [container],
+        "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "hurt"}}],
+    }
+    clone = claim("hurt-clone", "cinder-immediate")
+    clone["spec"]["dataSource"] = {"kind": "PersistentVolumeClaim", "name": "hurt"}
+    larger = {"spec": {"resources": {"requests": {"storage": "2Gi"}}}}
+
+    interrupt("create", "apply", "-f", "-", input=json.dumps(claim("hurt", "cinder-immediate")))
+    us("wait", "pvc/hurt", "--for=jsonpath={.status.phase}=Bound", "--timeout=300s")
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "hurt"}, "spec": spec}
+    interrupt("attach", "apply", "-f", "-", input=json.dumps(pod))
+    us("wait", "pod/hurt", "--for=condition=Ready", "--timeout=300s")
+    interrupt("snapshot", "apply", "-f", "-", input=json.dumps(snapshot("hurt", "hurt")))
+    us("wait", "volumesnapshot/hurt", "--for=jsonpath={.status.readyToUse}=true", "--timeout=300s")
+    interrupt("clone", "apply", "-f", "-", input=json.dumps(clone))
+    us("wait", "pvc/hurt-clone", "--for=jsonpath={.status.phase}=Bound", "--timeout=300s")
+    assert us("exec", "hurt", "--", "cat", "/data/file").strip() == "kept"
+    interrupt("detach", "delete", "pod/hurt", "--timeout=120s")
+    wait_for("the end of the attachment", lambda: not attachments(), 300)
+    interrupt("expand", "patch", "pvc/hurt", "--patch", json.dumps(larger))
+    volume = us("get", "pvc", "hurt", "-o", "jsonpath={.spec.volumeName}")
+    kubectl("wait", f"pv/{volume}", "--for=jsonpath={.spec.capacity.storage}=2Gi", "--timeout=300s", timeout=330)
+    made = counted()
+    interrupt("delete", "delete", "volumesnapshot/hurt", "pvc/hurt", "pvc/hurt-clone", "--wait=false")
+    wait_for("the end of what was made", lambda: counted() == before, 300)
+    return done, [len(now - then) for now, then in zip(made, before, strict=True)]
+
+
+def test_whatever_the_controller_is_killed_at_is_done_once(interrupted):
+    done, made = interrupted
+    assert done == ["create", "attach", "snapshot", "clone", "detach", "expand", "delete"]
+    # The volume and its clone; the snapshot.
+    assert made == [2, 1]
+
+
 # It says a number only when the disk has it.
 WRITER = (
     "n=0; while :; do n=$((n + 1)); echo $n > /data/new; sync /data/new; mv /data/new /data/number; sync -f /data; echo $n; sleep 0.1; done"
