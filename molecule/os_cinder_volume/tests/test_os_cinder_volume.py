@@ -18,7 +18,7 @@ testinfra_hosts = ["ansible://storage"]
 STATE = pathlib.Path(os.environ["KOS_STATE"])
 NAME = "cinder-test"
 FOLDER = "/var/lib/cinder/loopfile"
-DEVICES = "/run/cinder-loopfile"
+DEVICES = "/run/cinder-volumes"
 PATIENCE = 120
 
 

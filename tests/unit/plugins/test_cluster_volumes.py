@@ -7,7 +7,9 @@ from ansible_collections.kos.labs.plugins.filter.cluster_volumes import MARK_KEY
 
 
 def volume(number, cluster=None, **more):
-    metadata = {MARK_KEY: describe(cluster), "csi.storage.k8s.io/pvc/namespace": "shop", "csi.storage.k8s.io/pvc/name": number} if cluster else {}
+    metadata = (
+        {MARK_KEY: describe(cluster), "csi.storage.k8s.io/pvc/namespace": "shop", "csi.storage.k8s.io/pvc/name": number} if cluster else {}
+    )
     return {"id": f"id-{number}", "name": f"pvc-{number}", "size": 1, "status": "available", "metadata": metadata, **more}
 
 
