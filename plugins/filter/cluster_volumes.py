@@ -36,6 +36,8 @@ _value:
 
 import typing as t
 
+from ansible_collections.kos.labs.plugins.filter.cluster_servers import describe
+
 Object = t.Mapping[str, t.Any]
 
 MARK_KEY = "cinder.csi.openstack.org/cluster"
@@ -47,7 +49,7 @@ def cluster_volumes(found: t.Mapping[str, t.Sequence[Object]], cluster: str) -> 
     """Tell which volumes and snapshots of a project are a cluster's."""
 
     def ours(kind: str) -> list[Object]:
-        return [each for each in found.get(kind, ()) if (each.get("metadata") or {}).get(MARK_KEY) == cluster]
+        return [each for each in found.get(kind, ()) if (each.get("metadata") or {}).get(MARK_KEY) == describe(cluster)]
 
     snapshots = ours("snapshots")
     known = {each["id"] for each in snapshots}

@@ -88,20 +88,22 @@ class Kubectl:
         self.base = [program, f"--kubeconfig={kubeconfig}"]
         self.timeout = timeout
 
-    def run(self, *arguments: str, text: str | None = None) -> Result:
-        """Run one command to its end."""
+    def run(self, *arguments: str, text: str | None = None, seconds: int | None = None) -> Result:
+        """Run one command to its end, which may take a number of seconds."""
+        limit = seconds or self.timeout
         try:
             done = subprocess.run(
-                [*self.base, f"--request-timeout={self.timeout}s", *arguments],
+                [*self.base, f"--request-timeout={limit}s", *arguments],
                 input=text or "",
                 capture_output=True,
                 text=True,
                 errors="replace",
-                timeout=self.timeout,
+                # What kubectl says when it waited in vain is better than what we can say.
+                timeout=limit + 5,
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            return Result(124, "", f"no answer within {self.timeout} s")
+            return Result(124, "", f"no answer within {limit} s")
         except OSError as error:
             raise ClusterCheckError(f"{self.base[0]} cannot be run: {error}") from error
         return Result(done.returncode, done.stdout, done.stderr.strip())
@@ -884,7 +886,7 @@ def check_volume(kubectl: Kubectl, settings: Settings, begun: float) -> list[Che
     if found.out.split() != [first, second]:
         return [Check(name, FAIL, f"on {second} it holds {found.out.split() or last_line(found.err)}, and not what was written on {first}")]
     begun = time.monotonic()
-    wait = f"--timeout={kubectl.timeout}s"
+    wait = f"--timeout={settings.volume}s"
     attachments = [
         f"volumeattachment/{each['metadata']['name']}"
         for each in kubectl.read("get", "volumeattachments")["items"]
@@ -897,7 +899,7 @@ def check_volume(kubectl: Kubectl, settings: Settings, begun: float) -> list[Che
         (ours, "delete", f"persistentvolumeclaim/{_KEEPER}", wait),
         ("wait", "--for=delete", f"persistentvolume/{volume}", wait),
     ):
-        gone = kubectl.run(*command)
+        gone = kubectl.run(*command, seconds=settings.volume)
         if gone.code != 0 and "not found" not in gone.err.lower():
             return [Check(name, FAIL, f"it does not go away with its claim: {last_line(gone.err)}")]
     seen = f"written on {first} {made:.0f} s after it was claimed, read on {second} {moved:.0f} s later, gone in {time.monotonic() - begun:.0f} s"

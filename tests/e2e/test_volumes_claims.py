@@ -218,7 +218,7 @@ def test_a_volume_that_is_retained_outlives_its_claim(told):
 def test_a_volume_says_of_which_cluster_it_is(told, inventory):
     status, _ = told("kept")
     cluster = next(iter(inventory["_meta"]["hostvars"][name] for name in inventory["masters"]["hosts"]))["cluster_contract"]["cluster_name"]
-    assert status["properties"][CLUSTER] == cluster
+    assert status["properties"][CLUSTER] == f"kos.labs cluster {cluster}"
 
 
 @story

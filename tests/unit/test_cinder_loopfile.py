@@ -12,6 +12,7 @@ import sys
 import typing as t
 
 import pytest
+import yaml
 
 PACKAGE = pathlib.Path(__file__).parents[2] / "roles/os_cinder_volume/files/cinder-loopfile"
 MIB = 2**20
@@ -431,3 +432,9 @@ cat "$place/file"
     argv = ["unshare", "--mount", "sh", "-c", script, "sh", str(PACKAGE), str(tmp_path), sys.executable]
     done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
     assert (done.stdout.split(), done.stderr) == (["before", "waits", "after"], "")
+
+
+def test_nova_leaves_volumes_alone_that_are_roots(root):
+    """It detaches whatever has one of these words in its path: teardown_container in nova/virt/disk/api.py."""
+    variables = yaml.safe_load((root / "roles/os_cinder_volume/vars/main.yml").read_text(encoding="utf-8"))
+    assert [word for word in ("loop", "nbd") if word in variables["_os_cinder_volume_devices"]] == []

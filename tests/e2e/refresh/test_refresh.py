@@ -60,7 +60,7 @@ def neighbour(tenant, contract, has_balancers):
 
 
 @pytest.fixture(scope="module")
-def volumes(tenant, contract, nodes):
+def volumes(tenant, contract, nodes, wait_for):
     """Return volumes and a snapshot by whose they are, marked as the CSI driver marks what claims of a cluster have made."""
     if "cinder" not in contract["offers"]:
         yield {}
@@ -71,11 +71,15 @@ def volumes(tenant, contract, nodes):
     def volume(*options):
         return tenant.json("volume", "create", "--size", "1", *options, f"{NAME}-volume", "-f", "json")["id"]
 
-    found = {"ours": volume("--property", f"{mark}={cluster}"), "neighbour": volume("--property", f"{mark}={NAME}"), "somebody": volume()}
+    ours = f"{mark}=kos.labs cluster {cluster}"
+    # A cluster of the same name may be somebody else's.
+    found = {"ours": volume("--property", ours), "neighbour": volume("--property", f"{mark}={cluster}"), "somebody": volume()}
     try:
-        made = tenant.json("volume", "snapshot", "create", "--volume", found["ours"], "--property", f"{mark}={cluster}", NAME, "-f", "json")
+        wait_for("our volume", lambda: tenant.json("volume", "show", found["ours"], "-f", "json")["status"] == "available", 120)
+        made = tenant.json("volume", "snapshot", "create", "--volume", found["ours"], "--property", ours, NAME, "-f", "json")
         yield {**found, "snapshot": made["id"]}
     finally:
+        tenant.run("volume", "snapshot", "delete", NAME)
         tenant.run("volume", "delete", *found.values())
 
 

@@ -41,7 +41,7 @@ class Answers(Kubectl):
         self.answers = answers
         self.asked = []
 
-    def run(self, *arguments, text=None):
+    def run(self, *arguments, text=None, seconds=None):
         self.asked.append((arguments, text))
         for words, answer in self.answers:
             if all(word in " ".join(arguments) for word in words.split()):

@@ -2,23 +2,30 @@
 from __future__ import annotations
 
 import pytest
+from ansible_collections.kos.labs.plugins.filter.cluster_servers import describe
 from ansible_collections.kos.labs.plugins.filter.cluster_volumes import MARK_KEY, cluster_volumes
 
 
 def volume(number, cluster=None, **more):
-    metadata = {MARK_KEY: cluster, "csi.storage.k8s.io/pvc/namespace": "shop", "csi.storage.k8s.io/pvc/name": number} if cluster else {}
+    metadata = (
+        {MARK_KEY: describe(cluster), "csi.storage.k8s.io/pvc/namespace": "shop", "csi.storage.k8s.io/pvc/name": number} if cluster else {}
+    )
     return {"id": f"id-{number}", "name": f"pvc-{number}", "size": 1, "status": "available", "metadata": metadata, **more}
 
 
 def snapshot(number, of, cluster=None):
-    return {**volume(number), "volume_id": f"id-{of}", "metadata": {MARK_KEY: cluster} if cluster else None}
+    return {**volume(number), "volume_id": f"id-{of}", "metadata": {MARK_KEY: describe(cluster)} if cluster else None}
 
 
 def ids(found):
     return {kind: [each["id"] for each in found[kind]] for kind in ("volumes", "snapshots")}
 
 
-@pytest.mark.parametrize("project", [{}, {"volumes": [], "snapshots": []}, {"volumes": [volume("a"), volume("b", "blue")]}])
+# Of a cluster of the same name that has a driver of its own.
+NAMESAKE = {**volume("c"), "metadata": {MARK_KEY: "kos"}}
+
+
+@pytest.mark.parametrize("project", [{}, {"volumes": [], "snapshots": []}, {"volumes": [volume("a"), volume("b", "blue"), NAMESAKE]}])
 def test_what_is_of_others_is_not_ours(project):
     assert cluster_volumes(project, "kos") == {"volumes": [], "snapshots": [], "held": []}
 

@@ -32,7 +32,7 @@ def main(argv: t.Sequence[str] | None = None) -> int:
     parser.add_argument("verb", choices=["restore", "freeze", "thaw"])
     parser.add_argument("device", nargs="?", help="for freeze and thaw")
     parser.add_argument("--folder", type=pathlib.Path, help="where volumes are kept")
-    parser.add_argument("--devices", type=pathlib.Path, default=pathlib.Path("/run/cinder-loopfile"), help="where their devices get names")
+    parser.add_argument("--devices", type=pathlib.Path, default=pathlib.Path("/run/cinder-volumes"), help="where their devices get names")
     parser.add_argument("--owner", help="who makes and removes these names: the service's user")
     options = parser.parse_args(argv)
     if options.device and options.verb != "restore":

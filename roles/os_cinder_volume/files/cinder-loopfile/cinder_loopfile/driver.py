@@ -24,9 +24,11 @@ LOG = logging.getLogger(__name__)
 GIB = 2**30
 OPTIONS = [
     cfg.StrOpt("loopfile_dir", default="/var/lib/cinder/volumes", help="The folder of the volumes' files, of this backend alone."),
+    # Neither "loop" nor "nbd" may be in it: what a server has as its root, and Nova finds that in the name of, Nova detaches itself when the server stops.
+    # Source: teardown_container in nova/virt/disk/api.py.
     cfg.StrOpt(
         "loopfile_device_dir",
-        default="/run/cinder-loopfile",
+        default="/run/cinder-volumes",
         help="Where devices of attached volumes have names that stay the same. The service's user must be able to write there.",
     ),
 ]
