@@ -5,10 +5,14 @@ from __future__ import annotations
 
 import os
 import pathlib
+import sys
 
 import pytest
 from ansible.plugins.loader import init_plugin_loader
 from hypothesis import settings
+
+# What tests import stands in folders that are copied to machines, and that name the images that are made of them.
+sys.dont_write_bytecode = True
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 os.environ.setdefault("ANSIBLE_LOCAL_TEMP", "/tmp/.ansible-kos-tests")

@@ -8,6 +8,8 @@ import os
 import pathlib
 import shutil
 import subprocess
+import sys
+import threading
 import time
 import typing as t
 
@@ -91,19 +93,48 @@ def kubectl(paths: Paths) -> Client:
     return Client(program, "--kubeconfig", str(paths.state / "kubeconfig/admin"), env=dict(os.environ))
 
 
-def openstack(paths: Paths, cloud: str) -> Client:
-    environment = {**paths.environment(), "OS_CLIENT_CONFIG_FILE": str(paths.state / "clouds.yaml"), "OS_CLOUD": cloud}
-    return Client("openstack", env=environment)
+class OpenStack(Client):
+    """The openstack client, loaded once for all calls."""
+
+    def __init__(self, paths: Paths, cloud: str) -> None:
+        environment = {**paths.environment(), "OS_CLIENT_CONFIG_FILE": str(paths.state / "clouds.yaml"), "OS_CLOUD": cloud}
+        super().__init__("openstack", env=environment)
+        program = pathlib.Path(__file__).with_name("openstack_client.py")
+        self._server = subprocess.Popen(
+            [sys.executable, str(program)], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
+        )
+        # Some tests watch in a thread.
+        self._turn = threading.Lock()
+
+    def run(self, *arguments: str, **options: t.Any) -> subprocess.CompletedProcess[str]:
+        assert self._server.stdin
+        assert self._server.stdout
+        with self._turn:
+            request = {"arguments": arguments, "seconds": options.pop("timeout", 300)}
+            assert not options, f"the client is not started anew, so it cannot have {sorted(options)}"
+            self._server.stdin.write(json.dumps(request) + "\n")
+            self._server.stdin.flush()
+            answer = json.loads(self._server.stdout.readline())
+        return subprocess.CompletedProcess([*self.argv, *arguments], answer["code"], answer["out"], answer["err"])
+
+    def __enter__(self) -> OpenStack:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._server:
+            self._server.terminate()
 
 
 @pytest.fixture(scope="session")
-def operator(paths: Paths) -> Client:
-    return openstack(paths, "kos-admin")
+def operator(paths: Paths) -> t.Iterator[Client]:
+    with OpenStack(paths, "kos-admin") as client:
+        yield client
 
 
 @pytest.fixture(scope="session")
-def tenant(paths: Paths) -> Client:
-    return openstack(paths, "kos-tenant")
+def tenant(paths: Paths) -> t.Iterator[Client]:
+    with OpenStack(paths, "kos-tenant") as client:
+        yield client
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,6 @@ import uuid
 import pytest
 
 NAME = "openstack-cloud-controller-manager"
-SHUTDOWN = "node.cloudprovider.kubernetes.io/shutdown"
 SCRAPER = "kos-e2e-scraper"
 
 
@@ -49,10 +48,6 @@ def exists(kubectl, name: str) -> bool:
     return bool(kubectl("get", "node", name, "--ignore-not-found", "-o", "name"))
 
 
-def taints(kubectl, name: str) -> set[str]:
-    return {taint["key"] for taint in kubectl.json("get", "node", name, "-o", "json")["spec"].get("taints", [])}
-
-
 def test_nodes_are_the_servers_of_the_project(kubectl, tenant, nodes):
     servers = {server["Name"]: server for server in tenant.json("server", "list", "--long", "-f", "json")}
     for node in kubectl.json("get", "nodes", "-o", "json")["items"]:
@@ -75,22 +70,6 @@ def test_serving_certificates_name_the_floating_addresses(kubectl, nodes):
 def test_a_node_whose_server_is_gone_disappears(kubectl, invented, wait_for):
     name = invented(f"openstack:///{uuid.uuid4()}")
     wait_for("the end of a node without a server", lambda: not exists(kubectl, name), 60)
-
-
-def test_a_node_whose_server_is_only_stopped_stays(kubectl, tenant, inventory, wait_for):
-    name = sorted(inventory["workers"]["hosts"])[-1]
-    before = kubectl.json("get", "node", name, "-o", "json")["metadata"]["uid"]
-    tenant("server", "stop", name)
-    try:
-        wait_for("the taint of a stopped server", lambda: SHUTDOWN in taints(kubectl, name), 180)
-        assert kubectl.json("get", "node", name, "-o", "json")["metadata"]["uid"] == before
-    finally:
-        wait_for("the stop", lambda: tenant.json("server", "show", name, "-f", "json")["status"] == "SHUTOFF", 120)
-        tenant("server", "start", name)
-    kubectl("wait", "node", name, "--for=condition=Ready", "--timeout=240s")
-    wait_for("the end of the taint", lambda: SHUTDOWN not in taints(kubectl, name), 60)
-    for workload in kubectl("-n", "kube-system", "get", "daemonsets,deployments", "-o", "name").split():
-        kubectl("-n", "kube-system", "rollout", "status", workload, "--timeout=180s")
 
 
 def test_one_leads_and_another_takes_over(kubectl, manager, wait_for):

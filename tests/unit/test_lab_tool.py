@@ -430,7 +430,7 @@ else:
 def test_an_unknown_ring_is_refused(capsys):
     with pytest.raises(SystemExit):
         rings._parse(["4"])
-    assert "there is no ring 4; there are 1, 2, 3, faults, full" in capsys.readouterr().err
+    assert "there is no ring 4; there are 1, 2, 3, existing, faults, full, masters, storage" in capsys.readouterr().err
 
 
 def test_tools_test_runs_on_the_python_that_is_there(root):

@@ -29,6 +29,9 @@ def test_an_image_is_named_by_what_it_is_made_of(kind, tmp_path):
     (tmp_path / "etc/file").write_text("one", encoding="utf-8")
     first = sandbox_image.key([tmp_path], recipe)
     assert sandbox_image.key([tmp_path], recipe) == first
+    (tmp_path / "__pycache__").mkdir()
+    (tmp_path / "__pycache__/program.pyc").write_bytes(b"of whoever ran it here")
+    assert sandbox_image.key([tmp_path], recipe) == first
     assert sandbox_image.key([tmp_path], dataclasses.replace(recipe, packages=(*recipe.packages, "nano"))) != first
     (tmp_path / "etc/file").write_text("two", encoding="utf-8")
     assert sandbox_image.key([tmp_path], recipe) != first

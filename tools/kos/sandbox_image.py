@@ -89,7 +89,8 @@ HEADROOM_MIB = 200
 def _parts(trees: t.Iterable[pathlib.Path], recipe: Recipe) -> t.Iterator[bytes]:
     yield repr((sandbox_root.RELEASE, recipe, EMPTIED, HEADROOM_MIB)).encode()
     for tree in trees:
-        for file in sorted(path for path in tree.rglob("*") if path.is_file()):
+        # Python leaves its own things beside what it runs.
+        for file in sorted(path for path in tree.rglob("*") if path.is_file() and "__pycache__" not in path.parts):
             yield f"{file.relative_to(tree)} {file.stat().st_mode:o}".encode()
             yield file.read_bytes()
 
@@ -116,6 +117,7 @@ def _hooks(trees: t.Iterable[pathlib.Path], recipe: Recipe) -> list[str]:
         '--customize-hook=rm -f "$1"/usr/sbin/init',
         *(f"--customize-hook=sync-in {tree} /" for tree in trees),
         '--customize-hook=for place in cloud containerd haproxy systemd; do [ ! -d "$1"/etc/$place ] || chown -R root:root "$1"/etc/$place; done',
+        '--customize-hook=find "$1"/usr/local -name __pycache__ -prune -exec rm -rf {} +',
         '--customize-hook=chown -R root:root "$1"/usr/local "$1"/usr/sbin/init',
         *links,
         # The seed needs the network before cloud-init's first stage, which the packaged unit waits for; only a copy can drop an ordering.
