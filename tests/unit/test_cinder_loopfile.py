@@ -60,8 +60,10 @@ class Kernel:
             (self.sys_block / loop / "loop/backing_file").write_text(argv[-1] + "\n")
             (self.sys_block / loop / "loop/autoclear").write_text("0\n")
             return ""
-        if argv[:2] == ["losetup", "--detach"]:
-            (self.sys_block / pathlib.Path(argv[2]).name / "loop/backing_file").unlink()
+        if argv[:2] == ["cinder-loopfile", "detach"]:
+            for loop, file in self.attached().items():
+                if file == argv[2]:
+                    (self.sys_block / loop / "loop/backing_file").unlink()
             return ""
         if argv[0] == "cp":
             assert not root
@@ -229,7 +231,7 @@ def test_a_device_keeps_its_name_when_its_number_changes(volumes, kernel, make):
     path = volumes.export(OTHER)
     assert (volumes.export(OTHER), os.readlink(path)) == (path, "/dev/loop7")
     # The host restarts: no loop device, nothing below /run, and another volume gets the first number.
-    kernel.run(["losetup", "--detach", "/dev/loop7"], True)
+    kernel.run(["cinder-loopfile", "detach", str(volumes.path(OTHER))], True)
     path.unlink()
     volumes.export(VOLUME)
     assert make().restore() == [f"attached {OTHER}"]
@@ -387,10 +389,26 @@ def real_loops() -> bool:
     return os.geteuid() == 0 and subprocess.run(["losetup", "--find"], capture_output=True, check=False).returncode == 0
 
 
-@pytest.mark.skipif(not real_loops(), reason="loop devices are root's")
-def test_it_works_with_the_kernel_s_own(tmp_path, store, package):
-    volumes = store.Store(tmp_path / "volumes", tmp_path / "devices", package("cinder_loopfile.command").run)
+@pytest.fixture
+def real(tmp_path, store, package):
+    """Return a store with the kernel's own loop devices, whose rights we have."""
+    command = package("cinder_loopfile.command")
+
+    def run(argv, root):
+        if argv[0] == "cinder-loopfile":
+            assert command.main(argv[1:]) == 0
+            return ""
+        return command.run(argv, root)
+
+    volumes = store.Store(tmp_path / "volumes", tmp_path / "devices", run)
     volumes.prepare()
+    yield volumes
+    os.close(volumes._lock)
+
+
+@pytest.mark.skipif(not real_loops(), reason="loop devices are root's")
+def test_it_works_with_the_kernel_s_own(real):
+    volumes = real
     volumes.create(VOLUME, 8 * MIB)
     device = volumes.export(VOLUME)
     try:
@@ -401,7 +419,25 @@ def test_it_works_with_the_kernel_s_own(tmp_path, store, package):
     finally:
         volumes.delete(VOLUME)
     assert volumes.loops(VOLUME) == []
-    os.close(volumes._lock)
+
+
+@pytest.mark.skipif(not real_loops(), reason="loop devices are root's")
+def test_a_volume_goes_with_what_a_server_made_of_its_device(real):
+    real.create(VOLUME, 8 * MIB)
+    real.create(OTHER, 8 * MIB)
+    made = [subprocess.check_output(["losetup", "--find", "--show", real.export(name)], text=True).strip() for name in (VOLUME, OTHER)]
+    try:
+        # One is detached while it is open, and its device was told to go before.
+        with open(made[0], "rb"):
+            subprocess.run(["losetup", "--detach", os.readlink(real.device(VOLUME))], check=True)
+            real.unexport(VOLUME)
+            assert real.loops(VOLUME) != []
+        assert real.loops(VOLUME) == []
+        assert pathlib.Path(f"/sys/block/{pathlib.Path(made[1]).name}/loop/backing_file").exists()
+    finally:
+        for name in (VOLUME, OTHER):
+            real.delete(name)
+    assert real.loops(OTHER) == []
 
 
 @pytest.mark.skipif(not real_loops(), reason="loop devices and mounts are root's")

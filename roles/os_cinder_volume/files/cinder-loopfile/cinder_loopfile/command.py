@@ -1,19 +1,21 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What needs root: attach at the start of the host what was attached (restore), have file systems on a device wait (freeze) and go on (thaw).
+"""What needs root.
 
-With --folder, thaw is for all that a killed service left waiting.
+restore attaches at the start of the host what was attached, detach detaches a volume, freeze and thaw have file systems on a device wait and
+go on. With --folder, thaw is for all that a killed service left waiting.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import pathlib
 import shutil
 import subprocess
 import sys
 import typing as t
 
-from cinder_loopfile import still, store
+from cinder_loopfile import loops, still, store
 
 __all__ = ["main"]
 
@@ -29,20 +31,29 @@ def run(argv: t.Sequence[str], _root: bool = True) -> str:
 def main(argv: t.Sequence[str] | None = None) -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("verb", choices=["restore", "freeze", "thaw"])
-    parser.add_argument("device", nargs="?", help="for freeze and thaw")
+    parser.add_argument("verb", choices=["restore", "detach", "freeze", "thaw"])
+    parser.add_argument("device", nargs="?", help="for freeze and thaw; for detach the volume's file")
     parser.add_argument("--folder", type=pathlib.Path, help="where volumes are kept")
     parser.add_argument("--devices", type=pathlib.Path, default=pathlib.Path("/run/cinder-volumes"), help="where their devices get names")
     parser.add_argument("--owner", help="who makes and removes these names: the service's user")
     options = parser.parse_args(argv)
     if options.device and options.verb != "restore":
-        {"freeze": still.freeze, "thaw": still.thaw}[options.verb](options.device)
+        {"detach": detach, "freeze": still.freeze, "thaw": still.thaw}[options.verb](options.device)
         return 0
-    if not options.folder or options.verb == "freeze":
+    if not options.folder or options.verb in ("detach", "freeze"):
         parser.error("name a device, or a folder")
     if options.verb == "thaw":
         return thaw_all(options.folder)
     return restore(options)
+
+
+def detach(file: str) -> None:
+    """Detach a volume, and what its servers have made of its device."""
+    place = pathlib.Path(file)
+    for device in store.Store(place.parent, place.parent, run).loops(place.name):
+        # It may go by itself meanwhile.
+        with contextlib.suppress(FileNotFoundError):
+            loops.release(device, file)
 
 
 def thaw_all(folder: pathlib.Path) -> int:

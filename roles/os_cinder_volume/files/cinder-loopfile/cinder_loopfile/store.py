@@ -355,9 +355,9 @@ class Store:
         raise problem
 
     def _detach(self, name: str) -> None:
-        for device in self.loops(name):
-            if not self._is_ending(device):
-                self._run(["losetup", "--detach", device], True)
+        # Those that are ending, too: something may have been made of them since, which keeps them.
+        if self.loops(name):
+            self._run(["cinder-loopfile", "detach", str(self.path(name))], True)
 
 
 def _touch(path: pathlib.Path) -> None:
