@@ -31,7 +31,7 @@ def _open(device: str) -> t.Iterator[int]:
 
 
 def _shown(descriptor: int) -> int:
-    """Return the number of the device that a loop device shows, or of the one on which its file lies."""
+    """Return the number of the device that a loop device shows; 0 where it shows a file."""
     return int(struct.unpack_from("=3Q", fcntl.ioctl(descriptor, _STATUS, bytes(232)))[2])
 
 
