@@ -45,6 +45,7 @@ class Kernel:
         self.taken: set[str] = set()
         self.calls: list[t.Sequence[str]] = []
         self.full = False
+        self.stuck: set[str] = set()
         folder.mkdir()
 
     def attached(self) -> dict[str, str]:
@@ -65,12 +66,14 @@ class Kernel:
                 if file == argv[2]:
                     (self.sys_block / loop / "loop/backing_file").unlink()
             return ""
-        if argv[0] == "cp":
-            assert not root
+        if argv[:2] == ["cinder-loopfile", "thaw"] and argv[2] in self.stuck:
+            raise self.error("mounted nowhere")
+        if argv[0] == "cp" or argv[:2] == ["cinder-loopfile", "copy"]:
+            assert root == (argv[0] != "cp")
             if self.full:
                 pathlib.Path(argv[-1]).write_bytes(b"half")
                 raise self.error("cp: No space left on device")
-            subprocess.run(argv, check=True)
+            subprocess.run(["cp", "--sparse=always", *argv[-2:]], check=True)
         return ""
 
 
@@ -153,8 +156,7 @@ def test_what_is_in_use_holds_still_while_it_is_copied(volumes, kernel):
     volumes.create(VOLUME, MIB)
     volumes.export(VOLUME)
     volumes.copy(VOLUME, SNAPSHOT, MIB)
-    assert [call[:2] for call in kernel.calls[-3:] if call[0] != "cp"] == [["cinder-loopfile", "freeze"], ["cinder-loopfile", "thaw"]]
-    assert [call[0] for call in kernel.calls].index("cp") == len(kernel.calls) - 2
+    assert (kernel.calls[-1][:3], volumes.names()) == (["cinder-loopfile", "copy", str(volumes.path(VOLUME))], [SNAPSHOT, VOLUME])
     assert volumes.thaw() == []
 
 
@@ -164,10 +166,23 @@ def test_writers_go_on_after_a_copy_that_failed_or_was_killed(volumes, kernel, s
     kernel.full = True
     with pytest.raises(store.StoreError, match="No space left"):
         volumes.copy(VOLUME, SNAPSHOT, MIB)
-    assert kernel.calls[-1] == ["cinder-loopfile", "thaw", "/dev/loop7"]
+    assert kernel.calls[-1] == ["cinder-loopfile", "thaw", str(volumes.path(VOLUME))]
     (volumes.folder / "frozen" / VOLUME).touch()
     assert make().prepare() == [f"let those who write to {VOLUME} go on"]
-    assert kernel.calls[-1] == ["cinder-loopfile", "thaw", "/dev/loop7"]
+    assert kernel.calls[-1] == ["cinder-loopfile", "thaw", str(volumes.path(VOLUME))]
+
+
+def test_who_cannot_go_on_is_remembered_and_no_one_else_s_trouble(volumes, make, kernel, caplog):
+    for name in (VOLUME, OTHER):
+        volumes.create(name, MIB)
+        volumes.export(name)
+        (volumes.folder / "frozen" / name).touch()
+    kernel.stuck = {str(volumes.path(VOLUME))}
+    again = make()
+    assert again.prepare() == [f"let those who write to {OTHER} go on"]
+    assert f"{VOLUME} may wait: mounted nowhere" in caplog.text
+    kernel.stuck = set()
+    assert again.thaw() == [f"let those who write to {VOLUME} go on"]
 
 
 def test_a_failed_copy_leaves_nothing(volumes, store, kernel):
@@ -440,34 +455,67 @@ def test_a_volume_goes_with_what_a_server_made_of_its_device(real):
     assert real.loops(OTHER) == []
 
 
-@pytest.mark.skipif(not real_loops(), reason="loop devices and mounts are root's")
-def test_a_file_system_holds_still(tmp_path, package):
-    """In a namespace of its own, as servers are."""
-    script = """
+# In a namespace of its own, as servers are. A copy begins, and waits until it is told to go on.
+STILL = """
 set -eu
-export PYTHONPATH=$1
-image=$2/image place=$2/place
-mkdir "$place"
-truncate -s 32M "$image"
-mkfs.ext4 -q "$image"
+python=$1 place=$2/place image=$2/image PATH=$2:$PATH
+export PYTHONPATH=$3
+cd "$2"
+mkdir place
+mkfifo go
+printf '#!/bin/sh\necho $$ >%s/begun\nread line <%s/go\nexec /bin/cp "$@"\n' "$2" "$2" >cp
+chmod +x cp
+truncate -s 32M image
+mkfs.ext4 -q image
 device=$(losetup --find --show "$image")
-trap 'umount -l "$place" 2>/dev/null; losetup --detach "$device"' EXIT
+copy=
+trap 'kill $copy 2>/dev/null || true; umount -l "$place" 2>/dev/null || true; losetup --detach "$device"' EXIT
 mount "$device" "$place"
-echo before >"$place/file"
-"$3" -m cinder_loopfile.command freeze "$device"
-(echo after >"$place/file") & writer=$!
-sleep 0.3
-# Nothing of it is in the file, which holds what was there before, without a mount that would replay a journal.
-debugfs -R 'cat /file' "$image" 2>/dev/null
-kill -0 $writer && echo waits
-"$3" -m cinder_loopfile.command thaw "$device"
-wait $writer
-cat "$place/file"
-"$3" -m cinder_loopfile.command thaw "$device"
+echo before >place/file
+loopfile() { "$python" -m cinder_loopfile.command "$@"; }
+"$python" -m cinder_loopfile.command copy "$image" "$2/copy" & copy=$!
+timeout 20 sh -c 'until [ -s begun ]; do sleep 0.05; done'
 """
-    argv = ["unshare", "--mount", "sh", "-c", script, "sh", str(PACKAGE), str(tmp_path), sys.executable]
+
+
+def still(script: str, folder: pathlib.Path) -> tuple[list[str], str]:
+    argv = ["unshare", "--mount", "sh", "-c", STILL + script, "sh", sys.executable, str(folder), str(PACKAGE)]
     done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
-    assert (done.stdout.split(), done.stderr) == (["before", "waits", "after"], "")
+    return done.stdout.splitlines(), done.stderr
+
+
+@pytest.mark.skipif(not real_loops(), reason="loop devices and mounts are root's")
+def test_a_file_system_holds_still_and_stays(tmp_path):
+    script = """
+umount "$place" 2>/dev/null || echo stays
+(echo after >place/file) & writer=$!
+sleep 0.3
+kill -0 $writer && echo waits
+echo >go
+wait $copy
+wait $writer
+# What was there, without a mount that would replay a journal.
+debugfs -R 'cat /file' copy 2>/dev/null
+cat place/file
+umount "$place" && loopfile thaw "$image" && echo goes
+"""
+    assert still(script, tmp_path) == (["stays", "waits", "before", "after", "goes"], "")
+
+
+@pytest.mark.skipif(not real_loops(), reason="loop devices and mounts are root's")
+def test_a_file_system_that_went_while_it_was_frozen_is_told(tmp_path):
+    script = """
+kill -KILL $copy $(cat begun)
+wait $copy 2>/dev/null || umount "$place"
+loopfile thaw "$image" 2>&1 || true
+# It is the same one.
+mount "$device" "$place"
+loopfile thaw "$image"
+echo after >place/file
+cat place/file
+"""
+    told, problem = still(script, tmp_path)
+    assert ("is held there that is mounted nowhere" in told[0], told[1:], problem) == (True, ["after"], "")
 
 
 def test_nova_leaves_volumes_alone_that_are_roots(root):

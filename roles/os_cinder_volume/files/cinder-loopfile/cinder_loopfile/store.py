@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import itertools
+import logging
 import os
 import pathlib
 import re
@@ -17,11 +18,15 @@ import time
 import typing as t
 import uuid
 
-__all__ = ["NoRoomError", "Room", "Run", "Store", "StoreError"]
+__all__ = ["COPY", "NoRoomError", "Room", "Run", "Store", "StoreError"]
 
 # Runs a program, as root if told so, and returns what it printed; raises a StoreError where that fails.
 Run = t.Callable[[t.Sequence[str], bool], str]
 
+# Holes stay holes.
+COPY = ("cp", "--reflink=auto", "--sparse=always", "--")
+
+_LOG = logging.getLogger(__name__)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _GIB = 2**30
 # Seconds.
@@ -140,47 +145,49 @@ class Store:
         """Make a volume or a snapshot with what another one holds, of at least its size; holes stay holes."""
         size = max(size, self.size(source))
         self._check_room(size)
-        with self.replacing(name, size, new=True) as partial, self._still(source):
-            self._fill(source, partial)
+        with self.replacing(name, size, new=True) as partial, self._copies.setdefault(source, threading.Lock()):
+            if self.loops(source):
+                self._fill_still(source, partial)
+            else:
+                self._fill(source, partial)
 
     def revert(self, source: str, name: str, size: int) -> None:
         """Have a volume that is not in use hold what a snapshot of it holds."""
         with self.replacing(name, max(size, self.size(source))) as partial:
             self._fill(source, partial)
 
-    @contextlib.contextmanager
-    def _still(self, name: str) -> t.Iterator[None]:
-        """Let those who write to a volume in use wait, with all on disk that they have written."""
-        with self._copies.setdefault(name, threading.Lock()):
-            devices = self.loops(name)
-            if not devices:
-                yield
-                return
-            # Whoever comes after a kill knows by this whom to let go on.
-            _touch(self._frozen / name)
-            try:
-                for device in devices:
-                    self._run(["cinder-loopfile", "freeze", device], True)
-                yield
-            finally:
-                self._thaw(name)
+    def _fill_still(self, source: str, partial: pathlib.Path) -> None:
+        """Copy a file while those who write to it wait, with all on disk that they have written."""
+        # Whoever comes after a kill knows by this whom to let go on.
+        _touch(self._frozen / source)
+        try:
+            self._run(["cinder-loopfile", "copy", str(self.path(source)), str(partial)], True)
+        except StoreError:
+            self._thaw(source)
+            raise
+        (self._frozen / source).unlink()
 
     def thaw(self) -> list[str]:
         """Let go on whoever waits for a copy that nobody makes any more; return what was done."""
-        names = sorted(entry.name for entry in self._frozen.iterdir())
-        for name in names:
-            self._thaw(name)
-        return [f"let those who write to {name} go on" for name in names]
+        done = []
+        for name in sorted(entry.name for entry in self._frozen.iterdir()):
+            # One that cannot is one server's trouble, not all servers'. It keeps its mark.
+            try:
+                self._thaw(name)
+                done.append(f"let those who write to {name} go on")
+            except (StoreError, OSError) as problem:
+                _LOG.warning("those who write to %s may wait: %s", name, problem)
+        return done
 
     def _thaw(self, name: str) -> None:
-        for device in self.loops(name):
-            self._run(["cinder-loopfile", "thaw", device], True)
+        if self.loops(name):
+            self._run(["cinder-loopfile", "thaw", str(self.path(name))], True)
         with contextlib.suppress(FileNotFoundError):
             (self._frozen / name).unlink()
 
     def _fill(self, source: str, partial: pathlib.Path) -> None:
         """Copy a file in another process, which does not hold up this one. Where files can share blocks it is one atomic step."""
-        self._run(["cp", "--reflink=auto", "--sparse=always", "--", str(self.path(source)), str(partial)], False)
+        self._run([*COPY, str(self.path(source)), str(partial)], False)
 
     @contextlib.contextmanager
     def replacing(self, name: str, size: int, *, new: bool = False) -> t.Iterator[pathlib.Path]:
