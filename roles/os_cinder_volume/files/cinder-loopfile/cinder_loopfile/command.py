@@ -44,8 +44,8 @@ def main(argv: t.Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     try:
         if options.verb == "restore":
-            return restore(options)
-        if options.verb == "detach":
+            restore(options)
+        elif options.verb == "detach":
             detach(options.file)
         elif options.verb == "copy":
             copy(options.file, options.copy)
@@ -101,23 +101,14 @@ def thaw_all(folder: pathlib.Path) -> None:
             print(f"{waiting.name}: {problem}", file=sys.stderr)
 
 
-def restore(options: argparse.Namespace) -> int:
+def restore(options: argparse.Namespace) -> None:
     """Attach what was attached when the host went down, before anything asks for it."""
     options.devices.mkdir(mode=0o755, parents=True, exist_ok=True)
     if options.owner:
         shutil.chown(options.devices, options.owner, options.owner)
-    failed = False
-    volumes = store.Store(options.folder, options.devices, run)
     if (options.folder / "exported").is_dir():
-        for name in volumes.exports():
-            # One that cannot be attached is one server's trouble, not all servers'.
-            try:
-                for line in volumes.restore_one(name):
-                    print(line)
-            except (store.StoreError, OSError) as problem:
-                print(f"{name}: {problem}", file=sys.stderr)
-                failed = True
-    return int(failed)
+        for line in store.Store(options.folder, options.devices, run).restore():
+            print(line)
 
 
 if __name__ == "__main__":

@@ -100,8 +100,11 @@ class LoopFileDriver(driver.VolumeDriver):
             attached = any(attachment.connector for attachment in volume.volume_attachment)
             if not attached and volume.name in self._store.exports():
                 LOG.warning("Nobody is attached to %s: detaching it.", volume.name)
-                with _told():
+                # What fails for one volume is not to keep the service from all others.
+                try:
                     self._store.unexport(volume.name)
+                except (store.StoreError, OSError) as problem:
+                    LOG.warning("%s: %s", volume.name, problem)
             if volume.status in ("extending", "uploading"):
                 LOG.warning("%s was %s when the service ended; that can be tried again.", volume.name, volume.status)
                 volume.status = "in-use" if attached else "available"

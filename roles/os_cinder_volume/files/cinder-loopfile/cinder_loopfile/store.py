@@ -92,19 +92,29 @@ class Store:
             leftover.unlink()
             done.append(f"removed the unfinished {leftover.name}")
         wanted = self.exports()
-        for name in self.names():
-            if name not in wanted and self.loops(name):
-                self._detach(name)
-                done.append(f"detached {name}, which nobody uses")
-        return done + self.restore()
+        unused = [name for name in self.names() if name not in wanted and self.loops(name)]
+        return done + self._each(unused, self._detach_unused) + self.restore()
+
+    def _each(self, names: t.Iterable[str], work: t.Callable[[str], list[str]]) -> list[str]:
+        """Return what was done for all of them. One that fails is one server's trouble, not all servers'."""
+        done = []
+        for name in names:
+            try:
+                done += work(name)
+            except (StoreError, OSError) as problem:
+                _LOG.warning("%s: %s", name, problem)
+        return done
+
+    def _detach_unused(self, name: str) -> list[str]:
+        self._detach(name)
+        return [f"detached {name}, which nobody uses"]
 
     def restore(self) -> list[str]:
         """Attach what was attached when the host went down."""
         self.devices.mkdir(mode=0o755, parents=True, exist_ok=True)
-        return [line for name in self.exports() for line in self.restore_one(name)]
+        return self._each(self.exports(), self._restore_one)
 
-    def restore_one(self, name: str) -> list[str]:
-        """Attach one of those; return what was done."""
+    def _restore_one(self, name: str) -> list[str]:
         if not self.path(name).exists():
             self.unexport(name)
             return [f"forgot {name}, whose file is gone"]
@@ -169,21 +179,15 @@ class Store:
 
     def thaw(self) -> list[str]:
         """Let go on whoever waits for a copy that nobody makes any more; return what was done."""
-        done = []
-        for name in sorted(entry.name for entry in self._frozen.iterdir()):
-            # One that cannot is one server's trouble, not all servers'. It keeps its mark.
-            try:
-                self._thaw(name)
-                done.append(f"let those who write to {name} go on")
-            except (StoreError, OSError) as problem:
-                _LOG.warning("those who write to %s may wait: %s", name, problem)
-        return done
+        return self._each(sorted(entry.name for entry in self._frozen.iterdir()), self._thaw)
 
-    def _thaw(self, name: str) -> None:
+    def _thaw(self, name: str) -> list[str]:
+        # Its mark stays where it fails.
         if self.loops(name):
             self._run(["cinder-loopfile", "thaw", str(self.path(name))], True)
         with contextlib.suppress(FileNotFoundError):
             (self._frozen / name).unlink()
+        return [f"let those who write to {name} go on"]
 
     def _fill(self, source: str, partial: pathlib.Path) -> None:
         """Copy a file in another process, which does not hold up this one. Where files can share blocks it is one atomic step."""
@@ -285,7 +289,24 @@ class Store:
     def export(self, name: str) -> pathlib.Path:
         """Attach a volume to a loop device, unless it is; return the path of the device."""
         self.size(name)
-        _touch(self._exported / name)
+        marked = _touch(self._exported / name)
+        try:
+            device = self._attached(name)
+        except StoreError:
+            # What a server had before has it again at the next start.
+            if marked:
+                (self._exported / name).unlink()
+            raise
+        link = self.device(name)
+        fresh = link.with_name(f".{link.name}")
+        with contextlib.suppress(FileNotFoundError):
+            fresh.unlink()
+        fresh.symlink_to(device)
+        fresh.rename(link)
+        return link
+
+    def _attached(self, name: str) -> str:
+        """Return a volume's loop device, made if there is none."""
         # A server that is being deleted lets go of its disks a moment after it was told to.
         end = time.monotonic() + _PATIENCE
         while any(self._is_ending(device) for device in self.loops(name)) and time.monotonic() < end:
@@ -293,20 +314,12 @@ class Store:
         loops = self.loops(name)
         if any(self._is_ending(device) for device in loops):
             raise StoreError(f"{name} is still held open where it was detached; unmount it there and try again")
-        if not loops:
-            try:
-                loops = [self._attach(name)]
-            except StoreError as problem:
-                with contextlib.suppress(FileNotFoundError):
-                    (self._exported / name).unlink()
-                raise StoreError(f"{name} gets no loop device ({problem}); the host may have no more of them") from problem
-        link = self.device(name)
-        fresh = link.with_name(f".{link.name}")
-        with contextlib.suppress(FileNotFoundError):
-            fresh.unlink()
-        fresh.symlink_to(loops[0])
-        fresh.rename(link)
-        return link
+        if loops:
+            return loops[0]
+        try:
+            return self._attach(name)
+        except StoreError as problem:
+            raise StoreError(f"{name} gets no loop device ({problem}); the host may have no more of them") from problem
 
     def unexport(self, name: str) -> None:
         """Detach a volume, which may be detached already."""
@@ -367,11 +380,13 @@ class Store:
             self._run(["cinder-loopfile", "detach", str(self.path(name))], True)
 
 
-def _touch(path: pathlib.Path) -> None:
-    """Make an empty file that a power cut does not take."""
-    if not path.exists():
-        os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o640))
-        _sync_folder(path.parent)
+def _touch(path: pathlib.Path) -> bool:
+    """Make an empty file that a power cut does not take; tell whether there was none."""
+    if path.exists():
+        return False
+    os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o640))
+    _sync_folder(path.parent)
+    return True
 
 
 def _sync_folder(folder: pathlib.Path) -> None:
