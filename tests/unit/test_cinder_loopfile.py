@@ -594,3 +594,10 @@ def test_nova_leaves_volumes_alone_that_are_roots(root):
     """It detaches whatever has one of these words in its path: teardown_container in nova/virt/disk/api.py."""
     variables = yaml.safe_load((root / "roles/os_cinder_volume/vars/main.yml").read_text(encoding="utf-8"))
     assert [word for word in ("loop", "nbd") if word in variables["_os_cinder_volume_devices"]] == []
+
+
+def test_the_wait_for_the_service_is_not_a_controller_s_to_skip(root):
+    """What runs once runs on the play's first host, by that one's conditions."""
+    plays = yaml.safe_load((root / "playbooks/openstack.yaml").read_text(encoding="utf-8"))
+    hosts = [play["hosts"] for play in plays for role in play.get("roles", ()) if role["role"] == "kos.labs.os_cinder_volume"]
+    assert hosts == ["storage"]
