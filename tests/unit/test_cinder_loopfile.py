@@ -376,6 +376,7 @@ WORK: t.Mapping[str, t.Callable[[t.Any], t.Any]] = {
     "create": lambda store: store.create(OTHER, MIB),
     "snapshot": lambda store: store.copy(VOLUME, SNAPSHOT, MIB),
     "snapshot in use": lambda store: store.copy("volume-attached", SNAPSHOT, MIB),
+    "revert": lambda store: store.revert("snapshot-before", VOLUME, MIB),
     "attach": lambda store: store.export(VOLUME),
     "detach": lambda store: store.unexport("volume-attached"),
     "extend": lambda store: store.extend("volume-attached", 2 * MIB),
@@ -396,6 +397,8 @@ def test_a_kill_at_any_step_leaves_nothing_half(work, make, kernel, store):
             volumes.create(name, MIB)
             volumes.path(name).write_bytes(b"x" * MIB)
         volumes.export("volume-attached")
+        volumes.create("snapshot-before", MIB)
+        volumes.path("snapshot-before").write_bytes(b"y" * MIB)
         targets = [
             *((os, name) for name in ("open", "truncate", "fsync", "link", "rename", "readlink")),
             *((pathlib.Path, name) for name in ("unlink", "symlink_to", "rename")),
@@ -405,6 +408,8 @@ def test_a_kill_at_any_step_leaves_nothing_half(work, make, kernel, store):
         volumes = make()
         volumes.prepare()
         assert {volumes.size(name) for name in volumes.names()} <= {MIB, 2 * MIB}, step
+        if work == "revert":
+            assert volumes.path(VOLUME).read_bytes() in (b"x" * MIB, b"y" * MIB), step
         if SNAPSHOT in volumes.names():
             assert volumes.path(SNAPSHOT).read_bytes() == b"x" * MIB, step
         assert [*(volumes.folder / "partial").iterdir(), *(volumes.folder / "frozen").iterdir()] == [], step
@@ -522,6 +527,14 @@ def test_a_service_starts_although_one_volume_cannot_be_detached(driver, volumes
     monkeypatch.setattr(volumes, "_run", run)
     assert driver.update_provider_info([entry(VOLUME), entry(OTHER)], []) == (None, None)
     assert volumes.exports() == [VOLUME]
+
+
+def test_a_revert_that_was_killed_is_over(driver):
+    volume, snapshot = entry(VOLUME, "reverting"), entry(SNAPSHOT, "restoring")
+    driver.update_provider_info([volume], [snapshot])
+    assert (volume.status, snapshot.status) == ("available", "available")
+    assert (volume.save.call_count, snapshot.save.call_count) == (1, 1)
+    assert driver.snapshot_revert_use_temp_snapshot() is False
 
 
 # In a namespace of its own, as servers are. A copy begins, and waits until it is told to go on.
