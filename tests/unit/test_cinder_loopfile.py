@@ -496,6 +496,7 @@ def driver(volumes, package, monkeypatch):
     sys.modules["cinder.objects"].fields.SnapshotStatus = mock.Mock(
         DELETING="deleting", RESTORING="restoring", AVAILABLE="available", ERROR="error"
     )
+    sys.modules["cinder.objects"].fields.VolumeAttachStatus = mock.Mock(ATTACHED="attached")
     sys.modules["cinder.volume"].driver.VolumeDriver = Base
     sys.modules["oslo_concurrency"].processutils.ProcessExecutionError = OSError
     monkeypatch.delitem(sys.modules, "cinder_loopfile.driver", raising=False)
@@ -527,6 +528,21 @@ def test_a_service_starts_although_one_volume_cannot_be_detached(driver, volumes
     monkeypatch.setattr(volumes, "_run", run)
     assert driver.update_provider_info([entry(VOLUME), entry(OTHER)], []) == (None, None)
     assert volumes.exports() == [VOLUME]
+
+
+def test_a_volume_stays_attached_however_it_was(driver, volumes):
+    one, two, three = (
+        entry(VOLUME, attach_status="attached"),
+        entry(OTHER, volume_attachment=[mock.Mock(connector={"host": "here"})]),
+        entry("left"),
+    )
+    two.volume_attachment.append(mock.Mock(connector=None))
+    three.volume_attachment = [mock.Mock(connector=None)]
+    for name in (VOLUME, OTHER, "left"):
+        volumes.create(name, MIB)
+        volumes.export(name)
+    driver.update_provider_info([one, two, three], [])
+    assert volumes.exports() == [VOLUME, OTHER]
 
 
 def test_a_revert_that_was_killed_is_over(driver):

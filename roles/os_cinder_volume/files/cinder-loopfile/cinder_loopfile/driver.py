@@ -97,7 +97,10 @@ class LoopFileDriver(driver.VolumeDriver):
         The service calls this when it starts, with all that it has. Requests that wait for it come later, and find what they need.
         """
         for volume in volumes:
-            attached = any(attachment.connector for attachment in volume.volume_attachment)
+            # Whoever attached it by Cinder's older calls gave no connector.
+            attached = volume.attach_status == fields.VolumeAttachStatus.ATTACHED or any(
+                each.connector for each in volume.volume_attachment
+            )
             if not attached and volume.name in self._store.exports():
                 LOG.warning("Nobody is attached to %s: detaching it.", volume.name)
                 # What fails for one volume is not to keep the service from all others.
