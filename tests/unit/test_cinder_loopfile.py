@@ -10,6 +10,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import threading
 import typing as t
 from unittest import mock
 
@@ -48,6 +49,7 @@ class Kernel:
         self.calls: list[t.Sequence[str]] = []
         self.full = False
         self.stuck: set[str] = set()
+        self.meanwhile: t.Callable[[], None] = lambda: None
         folder.mkdir()
 
     def attached(self) -> dict[str, str]:
@@ -72,6 +74,7 @@ class Kernel:
             raise self.error("mounted nowhere")
         if argv[0] == "cp" or argv[:2] == ["cinder-loopfile", "copy"]:
             assert root == (argv[0] != "cp")
+            self.meanwhile()
             if self.full:
                 pathlib.Path(argv[-1]).write_bytes(b"half")
                 raise self.error("cp: No space left on device")
@@ -160,6 +163,24 @@ def test_what_is_in_use_holds_still_while_it_is_copied(volumes, kernel):
     volumes.copy(VOLUME, SNAPSHOT, MIB)
     assert (kernel.calls[-1][:3], volumes.names()) == (["cinder-loopfile", "copy", str(volumes.path(VOLUME))], [SNAPSHOT, VOLUME])
     assert volumes.thaw() == []
+
+
+@pytest.mark.parametrize("in_use", [False, True])
+def test_a_volume_grows_after_it_was_copied(volumes, kernel, in_use):
+    volumes.create(VOLUME, MIB)
+    if in_use:
+        volumes.export(VOLUME)
+    growing = threading.Thread(target=volumes.extend, args=(VOLUME, 2 * MIB))
+
+    def grow():
+        growing.start()
+        growing.join(0.2)
+        assert growing.is_alive()
+
+    kernel.meanwhile = grow
+    volumes.copy(VOLUME, SNAPSHOT, MIB)
+    growing.join(10)
+    assert (volumes.size(SNAPSHOT), volumes.size(VOLUME)) == (MIB, 2 * MIB)
 
 
 def test_writers_go_on_after_a_copy_that_failed_or_was_killed(volumes, kernel, store, make):

@@ -74,7 +74,7 @@ class Store:
         self._partial = self.folder / "partial"
         self._exported = self.folder / "exported"
         self._frozen = self.folder / "frozen"
-        self._copies: dict[str, threading.Lock] = {}
+        self._growths: dict[str, threading.Lock] = {}
         self._lock: int | None = None
         # What is being copied counts before it is there.
         self._pending = 0
@@ -153,13 +153,18 @@ class Store:
 
     def copy(self, source: str, name: str, size: int) -> None:
         """Make a volume or a snapshot with what another one holds, of at least its size; holes stay holes."""
-        size = max(size, self.size(source))
-        self._check_room(size)
-        with self.replacing(name, size, new=True) as partial, self._copies.setdefault(source, threading.Lock()):
-            if self.loops(source):
-                self._fill_still(source, partial)
-            else:
-                self._fill(source, partial)
+        with self._growth(source):
+            size = max(size, self.size(source))
+            self._check_room(size)
+            with self.replacing(name, size, new=True) as partial:
+                if self.loops(source):
+                    self._fill_still(source, partial)
+                else:
+                    self._fill(source, partial)
+
+    def _growth(self, name: str) -> threading.Lock:
+        """Return what keeps a volume from growing while it is copied, and from being copied twice at once."""
+        return self._growths.setdefault(name, threading.Lock())
 
     def revert(self, source: str, name: str, size: int) -> None:
         """Have a volume that is not in use hold what a snapshot of it holds."""
@@ -239,12 +244,13 @@ class Store:
 
     def extend(self, name: str, size: int) -> None:
         """Make a volume larger, also one in use; a volume never becomes smaller."""
-        before = self.size(name)
-        if size > before:
-            self._check_room(size - before)
-            with open(self.path(name), "r+b") as file:
-                os.truncate(file.fileno(), size)
-                os.fsync(file.fileno())
+        with self._growth(name):
+            before = self.size(name)
+            if size > before:
+                self._check_room(size - before)
+                with open(self.path(name), "r+b") as file:
+                    os.truncate(file.fileno(), size)
+                    os.fsync(file.fileno())
         # Again after a kill in between, too.
         for device in self.loops(name):
             self._run(["losetup", "--set-capacity", device], True)
