@@ -277,6 +277,28 @@ def test_a_device_keeps_its_name_when_its_number_changes(volumes, kernel, make):
     assert make().restore() == []
 
 
+def test_two_that_attach_and_detach_a_volume_do_so_in_turn(volumes, store, kernel, tmp_path, monkeypatch):
+    """The service detaches it while the host's start attaches it."""
+    volumes.create(VOLUME, MIB)
+    volumes.export(VOLUME)
+    start = store.Store(tmp_path / "volumes", tmp_path / "devices", kernel.run, loop_devices=LOOPS, sys_block=kernel.sys_block)
+    real, restoring = volumes._run, threading.Thread(target=start.restore)
+
+    def run(argv, root):
+        restoring.start()
+        restoring.join(0.3)
+        assert restoring.is_alive()
+        return real(argv, root)
+
+    monkeypatch.setattr(volumes, "_run", run)
+    volumes.unexport(VOLUME)
+    restoring.join(10)
+    assert (volumes.exports(), kernel.attached(), list(volumes.devices.iterdir())) == ([], {}, [])
+    monkeypatch.setattr(store, "_PATIENCE", 0.0)
+    with volumes._alone(VOLUME), pytest.raises(store.StoreError, match="somebody else has been attaching"):
+        start.export(VOLUME)
+
+
 def test_the_command_restores_what_it_can(volumes, kernel, package, monkeypatch, capsys, caplog):
     command = package("cinder_loopfile.command")
     monkeypatch.setattr(command, "run", kernel.run)

@@ -118,19 +118,19 @@ class Store:
         if not self.path(name).exists():
             self.unexport(name)
             return [f"forgot {name}, whose file is gone"]
-        if self._is_linked(name):
-            return []
-        self.export(name)
-        return [f"attached {name}"]
+        with self._alone(name):
+            # The service may have detached it since we looked.
+            if self._is_linked(name) or name not in self.exports():
+                return []
+            self._export(name)
+            return [f"attached {name}"]
 
     def _claim(self) -> int:
         """Take the folder for this process: a second one would sweep away what the first is at."""
         descriptor = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _locked(descriptor):
             os.close(descriptor)
-            raise StoreError(f"another service keeps its volumes in {self.folder}; give each backend a folder of its own") from None
+            raise StoreError(f"another service keeps its volumes in {self.folder}; give each backend a folder of its own")
         return descriptor
 
     # --- files
@@ -294,6 +294,30 @@ class Store:
 
     def export(self, name: str) -> pathlib.Path:
         """Attach a volume to a loop device, unless it is; return the path of the device."""
+        with self._alone(name):
+            return self._export(name)
+
+    @contextlib.contextmanager
+    def _alone(self, name: str) -> t.Iterator[None]:
+        """Keep others from attaching and detaching a volume: other requests to the service, and `restore` of another process."""
+        try:
+            descriptor = os.open(self.path(name), os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            # There is nothing to attach any more.
+            yield
+            return
+        try:
+            end = time.monotonic() + 2 * _PATIENCE
+            # A lock that waits would hold up all else that the service does.
+            while not _locked(descriptor):
+                if time.monotonic() > end:
+                    raise StoreError(f"somebody else has been attaching or detaching {name} for a while; try again")
+                time.sleep(0.1)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _export(self, name: str) -> pathlib.Path:
         self.size(name)
         marked = _touch(self._exported / name)
         try:
@@ -329,12 +353,13 @@ class Store:
 
     def unexport(self, name: str) -> None:
         """Detach a volume, which may be detached already."""
-        with contextlib.suppress(FileNotFoundError):
-            self.device(name).unlink()
-        self._detach(name)
-        with contextlib.suppress(FileNotFoundError):
-            (self._exported / name).unlink()
-            _sync_folder(self._exported)
+        with self._alone(name):
+            with contextlib.suppress(FileNotFoundError):
+                self.device(name).unlink()
+            self._detach(name)
+            with contextlib.suppress(FileNotFoundError):
+                (self._exported / name).unlink()
+                _sync_folder(self._exported)
 
     def loops(self, name: str) -> list[str]:
         """Return the loop devices that show a file, as the kernel tells. Names of volumes are unique, so that a path tells which file it is."""
@@ -384,6 +409,15 @@ class Store:
         # Those that are ending, too: something may have been made of them since, which keeps them.
         if self.loops(name):
             self._run(["cinder-loopfile", "detach", str(self.path(name))], True)
+
+
+def _locked(descriptor: int) -> bool:
+    """Take the lock of an open file, unless somebody has it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _touch(path: pathlib.Path) -> bool:
