@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import configparser
 import functools
 import importlib
 import itertools
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import threading
@@ -16,6 +18,8 @@ from unittest import mock
 
 import pytest
 import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
 
 PACKAGE = pathlib.Path(__file__).parents[2] / "roles/os_cinder_volume/files/cinder-loopfile"
 MIB = 2**20
@@ -47,6 +51,7 @@ class Kernel:
         # By others, a moment ago.
         self.taken: set[str] = set()
         self.calls: list[t.Sequence[str]] = []
+        self.as_root: list[t.Sequence[str]] = []
         self.full = False
         self.stuck: set[str] = set()
         self.meanwhile: t.Callable[[], None] = lambda: None
@@ -57,17 +62,19 @@ class Kernel:
 
     def run(self, argv: t.Sequence[str], root: bool) -> str:
         self.calls.append(argv)
+        if root:
+            self.as_root.append(argv)
         if argv[:2] == ["losetup", "--direct-io=on"]:
             loop = pathlib.Path(argv[2]).name
             if loop in self.attached() or loop in self.taken:
                 raise self.error("Device or resource busy")
             (self.sys_block / loop / "loop").mkdir(parents=True, exist_ok=True)
-            (self.sys_block / loop / "loop/backing_file").write_text(argv[-1] + "\n")
+            (self.sys_block / loop / "loop/backing_file").write_text(os.path.realpath(argv[-1]) + "\n")
             (self.sys_block / loop / "loop/autoclear").write_text("0\n")
             return ""
         if argv[:2] == ["cinder-loopfile", "detach"]:
             for loop, file in self.attached().items():
-                if file == argv[2]:
+                if file == os.path.realpath(argv[2]):
                     (self.sys_block / loop / "loop/backing_file").unlink()
             return ""
         if argv[:2] == ["cinder-loopfile", "thaw"] and argv[2] in self.stuck:
@@ -660,6 +667,47 @@ cat place/file
 """
     told, problem = still(script, real)
     assert ("is held there that is mounted nowhere" in told[0], told[1:], problem) == (True, ["after"], "")
+
+
+@pytest.mark.parametrize("given", ["/volumes", "/link", "/volumes/", "/./volumes//"])
+def test_rootwrap_lets_it_do_what_it_does(root, tmp_path, store, kernel, given):
+    """Also where the folder is a link, or is written in another way."""
+    (tmp_path / "volumes").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "volumes")
+    variables = yaml.safe_load((root / "roles/os_cinder_volume/vars/main.yml").read_text(encoding="utf-8"))
+    templar = Templar(DataLoader(), variables={"ansible_managed": "", "os_cinder_volume_dir": f"{tmp_path}{given}"})
+    folder = templar.template(trust_as_template(variables["_os_cinder_volume_dir"]))
+    templar.available_variables["_os_cinder_volume_dir"] = folder
+    template = (root / "roles/os_cinder_volume/templates/loopfile.filters.j2").read_text(encoding="utf-8")
+    rules = configparser.ConfigParser(interpolation=None)
+    rules.read_string(templar.template(trust_as_template(template)))
+    # Kind, program, user, and an expression for each word.
+    allowed = [[word.strip() for word in rule.split(",")][3:] for rule in rules["Filters"].values()]
+
+    volumes = store.Store(folder, tmp_path / "devices", kernel.run, loop_devices=LOOPS, sys_block=kernel.sys_block)
+    volumes.prepare()
+    volumes.create(VOLUME, MIB)
+    volumes.export(VOLUME)
+    volumes.extend(VOLUME, 2 * MIB)
+    volumes.copy(VOLUME, SNAPSHOT, MIB)
+    volumes.flush(VOLUME)
+    (volumes.folder / "frozen" / VOLUME).touch()
+    volumes.thaw()
+    volumes.delete(VOLUME)
+    os.close(volumes._lock)
+    assert [argv[:2] for argv in kernel.as_root] == [
+        ["losetup", "--direct-io=on"],
+        ["losetup", "--set-capacity"],
+        ["cinder-loopfile", "copy"],
+        ["sync", "/dev/loop7"],
+        ["cinder-loopfile", "thaw"],
+        ["cinder-loopfile", "detach"],
+    ]
+    for argv in kernel.as_root:
+        assert [rule for rule in allowed if len(rule) == len(argv) and all(re.fullmatch(*each) for each in zip(rule, argv, strict=True))], (
+            argv
+        )
+    assert kernel.attached() == {}
 
 
 def test_nova_leaves_volumes_alone_that_are_roots(root):

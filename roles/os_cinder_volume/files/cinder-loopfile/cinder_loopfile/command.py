@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import pathlib
 import shutil
 import signal
@@ -70,7 +71,7 @@ def detach(file: pathlib.Path) -> None:
     for device in _devices(file):
         # It may go by itself meanwhile.
         with contextlib.suppress(FileNotFoundError):
-            loops.release(device, str(file))
+            loops.release(device, os.path.realpath(file))
 
 
 def copy(file: pathlib.Path, to: pathlib.Path) -> None:

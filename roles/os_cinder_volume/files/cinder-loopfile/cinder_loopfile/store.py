@@ -64,8 +64,7 @@ class Store:
         loop_devices: int = 128,
         sys_block: str | os.PathLike[str] = "/sys/block",
     ) -> None:
-        # As the kernel names files.
-        self.folder = pathlib.Path(os.path.realpath(folder))
+        self.folder = pathlib.Path(folder)
         self.devices = pathlib.Path(devices)
         self.over_subscription = over_subscription
         self.loop_devices = loop_devices
@@ -363,7 +362,8 @@ class Store:
 
     def loops(self, name: str) -> list[str]:
         """Return the loop devices that show a file, as the kernel tells. Names of volumes are unique, so that a path tells which file it is."""
-        path = str(self.path(name))
+        # As the kernel names files, whatever links lead there. What runs as root is named as the folder was: rights are given by name.
+        path = os.path.realpath(self.path(name))
         found = []
         for backing in sorted(self._sys_block.glob("loop*/loop/backing_file")):
             # A device may go while we look.
