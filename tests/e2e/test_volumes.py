@@ -64,6 +64,18 @@ def test_data_goes_with_a_volume_from_server_to_server(volumes, servers, inside)
     assert inside(second, f"mkdir -p {PLACE} && mount {link(volume)} {PLACE} && cat {PLACE}/file") == "here I am"
 
 
+def test_a_volume_goes_although_a_loop_device_of_it_stays(volumes, servers, inside):
+    """As the kubelet of a server that stops leaves it of a raw volume."""
+    first, second = servers
+    volume = volumes.make()
+    volumes.attach(volume, first)
+    appears(inside, first, volume)
+    inside(first, f"losetup --find {link(volume)}")
+    volumes.detach(volume, first)
+    volumes.attach(volume, second)
+    appears(inside, second, volume)
+
+
 def test_a_volume_grows_under_a_file_system_in_use(volumes, servers, inside):
     server = servers[0]
     volume = volumes.make()
