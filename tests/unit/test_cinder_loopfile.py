@@ -3,16 +3,23 @@
 
 from __future__ import annotations
 
+import configparser
 import functools
 import importlib
+import itertools
 import os
 import pathlib
+import re
 import subprocess
 import sys
+import threading
 import typing as t
+from unittest import mock
 
 import pytest
 import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
 
 PACKAGE = pathlib.Path(__file__).parents[2] / "roles/os_cinder_volume/files/cinder-loopfile"
 MIB = 2**20
@@ -44,7 +51,10 @@ class Kernel:
         # By others, a moment ago.
         self.taken: set[str] = set()
         self.calls: list[t.Sequence[str]] = []
+        self.as_root: list[t.Sequence[str]] = []
         self.full = False
+        self.stuck: set[str] = set()
+        self.meanwhile: t.Callable[[], None] = lambda: None
         folder.mkdir()
 
     def attached(self) -> dict[str, str]:
@@ -52,23 +62,30 @@ class Kernel:
 
     def run(self, argv: t.Sequence[str], root: bool) -> str:
         self.calls.append(argv)
+        if root:
+            self.as_root.append(argv)
         if argv[:2] == ["losetup", "--direct-io=on"]:
             loop = pathlib.Path(argv[2]).name
             if loop in self.attached() or loop in self.taken:
                 raise self.error("Device or resource busy")
             (self.sys_block / loop / "loop").mkdir(parents=True, exist_ok=True)
-            (self.sys_block / loop / "loop/backing_file").write_text(argv[-1] + "\n")
+            (self.sys_block / loop / "loop/backing_file").write_text(os.path.realpath(argv[-1]) + "\n")
             (self.sys_block / loop / "loop/autoclear").write_text("0\n")
             return ""
-        if argv[:2] == ["losetup", "--detach"]:
-            (self.sys_block / pathlib.Path(argv[2]).name / "loop/backing_file").unlink()
+        if argv[:2] == ["cinder-loopfile", "detach"]:
+            for loop, file in self.attached().items():
+                if file == os.path.realpath(argv[2]):
+                    (self.sys_block / loop / "loop/backing_file").unlink()
             return ""
-        if argv[0] == "cp":
-            assert not root
+        if argv[:2] == ["cinder-loopfile", "thaw"] and argv[2] in self.stuck:
+            raise self.error("mounted nowhere")
+        if argv[0] == "cp" or argv[:2] == ["cinder-loopfile", "copy"]:
+            assert root == (argv[0] != "cp")
+            self.meanwhile()
             if self.full:
                 pathlib.Path(argv[-1]).write_bytes(b"half")
                 raise self.error("cp: No space left on device")
-            subprocess.run(argv, check=True)
+            subprocess.run(["cp", "--sparse=always", *argv[-2:]], check=True)
         return ""
 
 
@@ -151,9 +168,26 @@ def test_what_is_in_use_holds_still_while_it_is_copied(volumes, kernel):
     volumes.create(VOLUME, MIB)
     volumes.export(VOLUME)
     volumes.copy(VOLUME, SNAPSHOT, MIB)
-    assert [call[:2] for call in kernel.calls[-3:] if call[0] != "cp"] == [["cinder-loopfile", "freeze"], ["cinder-loopfile", "thaw"]]
-    assert [call[0] for call in kernel.calls].index("cp") == len(kernel.calls) - 2
+    assert (kernel.calls[-1][:3], volumes.names()) == (["cinder-loopfile", "copy", str(volumes.path(VOLUME))], [SNAPSHOT, VOLUME])
     assert volumes.thaw() == []
+
+
+@pytest.mark.parametrize("in_use", [False, True])
+def test_a_volume_grows_after_it_was_copied(volumes, kernel, in_use):
+    volumes.create(VOLUME, MIB)
+    if in_use:
+        volumes.export(VOLUME)
+    growing = threading.Thread(target=volumes.extend, args=(VOLUME, 2 * MIB))
+
+    def grow():
+        growing.start()
+        growing.join(0.2)
+        assert growing.is_alive()
+
+    kernel.meanwhile = grow
+    volumes.copy(VOLUME, SNAPSHOT, MIB)
+    growing.join(10)
+    assert (volumes.size(SNAPSHOT), volumes.size(VOLUME)) == (MIB, 2 * MIB)
 
 
 def test_writers_go_on_after_a_copy_that_failed_or_was_killed(volumes, kernel, store, make):
@@ -162,10 +196,23 @@ def test_writers_go_on_after_a_copy_that_failed_or_was_killed(volumes, kernel, s
     kernel.full = True
     with pytest.raises(store.StoreError, match="No space left"):
         volumes.copy(VOLUME, SNAPSHOT, MIB)
-    assert kernel.calls[-1] == ["cinder-loopfile", "thaw", "/dev/loop7"]
+    assert kernel.calls[-1] == ["cinder-loopfile", "thaw", str(volumes.path(VOLUME))]
     (volumes.folder / "frozen" / VOLUME).touch()
     assert make().prepare() == [f"let those who write to {VOLUME} go on"]
-    assert kernel.calls[-1] == ["cinder-loopfile", "thaw", "/dev/loop7"]
+    assert kernel.calls[-1] == ["cinder-loopfile", "thaw", str(volumes.path(VOLUME))]
+
+
+def test_who_cannot_go_on_is_remembered_and_no_one_else_s_trouble(volumes, make, kernel, caplog):
+    for name in (VOLUME, OTHER):
+        volumes.create(name, MIB)
+        volumes.export(name)
+        (volumes.folder / "frozen" / name).touch()
+    kernel.stuck = {str(volumes.path(VOLUME))}
+    again = make()
+    assert again.prepare() == [f"let those who write to {OTHER} go on"]
+    assert f"{VOLUME}: mounted nowhere" in caplog.text
+    kernel.stuck = set()
+    assert again.thaw() == [f"let those who write to {VOLUME} go on"]
 
 
 def test_a_failed_copy_leaves_nothing(volumes, store, kernel):
@@ -229,7 +276,7 @@ def test_a_device_keeps_its_name_when_its_number_changes(volumes, kernel, make):
     path = volumes.export(OTHER)
     assert (volumes.export(OTHER), os.readlink(path)) == (path, "/dev/loop7")
     # The host restarts: no loop device, nothing below /run, and another volume gets the first number.
-    kernel.run(["losetup", "--detach", "/dev/loop7"], True)
+    kernel.run(["cinder-loopfile", "detach", str(volumes.path(OTHER))], True)
     path.unlink()
     volumes.export(VOLUME)
     assert make().restore() == [f"attached {OTHER}"]
@@ -237,7 +284,29 @@ def test_a_device_keeps_its_name_when_its_number_changes(volumes, kernel, make):
     assert make().restore() == []
 
 
-def test_the_command_restores_what_it_can(volumes, kernel, package, monkeypatch, capsys):
+def test_two_that_attach_and_detach_a_volume_do_so_in_turn(volumes, store, kernel, tmp_path, monkeypatch):
+    """The service detaches it while the host's start attaches it."""
+    volumes.create(VOLUME, MIB)
+    volumes.export(VOLUME)
+    start = store.Store(tmp_path / "volumes", tmp_path / "devices", kernel.run, loop_devices=LOOPS, sys_block=kernel.sys_block)
+    real, restoring = volumes._run, threading.Thread(target=start.restore)
+
+    def run(argv, root):
+        restoring.start()
+        restoring.join(0.3)
+        assert restoring.is_alive()
+        return real(argv, root)
+
+    monkeypatch.setattr(volumes, "_run", run)
+    volumes.unexport(VOLUME)
+    restoring.join(10)
+    assert (volumes.exports(), kernel.attached(), list(volumes.devices.iterdir())) == ([], {}, [])
+    monkeypatch.setattr(store, "_PATIENCE", 0.0)
+    with volumes._alone(VOLUME), pytest.raises(store.StoreError, match="somebody else has been attaching"):
+        start.export(VOLUME)
+
+
+def test_the_command_restores_what_it_can(volumes, kernel, package, monkeypatch, capsys, caplog):
     command = package("cinder_loopfile.command")
     monkeypatch.setattr(command, "run", kernel.run)
     original = package("cinder_loopfile.store").Store
@@ -246,10 +315,12 @@ def test_the_command_restores_what_it_can(volumes, kernel, package, monkeypatch,
         volumes.create(name, MIB)
         (volumes.folder / "exported" / name).touch()
     (volumes.folder / "exported/volume-gone").touch()
-    assert command.main(["restore", "--folder", str(volumes.folder), "--devices", str(volumes.devices)]) == 1
+    assert command.main(["restore", "--folder", str(volumes.folder), "--devices", str(volumes.devices)]) == 0
     told = capsys.readouterr()
     assert (f"attached {VOLUME}" in told.out, "forgot volume-gone" in told.out) == (True, True)
-    assert f"{OTHER} gets no loop device" in told.err
+    assert f"{OTHER} gets no loop device" in caplog.text
+    # There may be one at the next start.
+    assert volumes.exports() == [VOLUME, OTHER]
 
 
 def test_somebody_else_was_faster(volumes, kernel):
@@ -274,6 +345,19 @@ def test_a_volume_that_is_still_open_where_it_was_is_not_attached_again(volumes,
     monkeypatch.setattr(store, "_PATIENCE", 0.0)
     with pytest.raises(store.StoreError, match="still held open"):
         volumes.export(VOLUME)
+
+
+def test_one_that_cannot_be_attached_is_not_all_servers_trouble(volumes, store, kernel, monkeypatch, caplog, make):
+    for name in (VOLUME, OTHER):
+        volumes.create(name, MIB)
+        volumes.export(name)
+    (kernel.sys_block / "loop7/loop/autoclear").write_text("1\n")
+    (kernel.sys_block / "loop6/loop/backing_file").unlink()
+    volumes.device(VOLUME).unlink()
+    monkeypatch.setattr(store, "_PATIENCE", 0.0)
+    assert make().prepare() == [f"attached {OTHER}"]
+    assert f"{VOLUME} is still held open" in caplog.text
+    assert volumes.exports() == [VOLUME, OTHER]
 
 
 def test_a_volume_that_is_let_go_of_meanwhile_is(volumes, store, kernel, monkeypatch):
@@ -342,6 +426,7 @@ WORK: t.Mapping[str, t.Callable[[t.Any], t.Any]] = {
     "create": lambda store: store.create(OTHER, MIB),
     "snapshot": lambda store: store.copy(VOLUME, SNAPSHOT, MIB),
     "snapshot in use": lambda store: store.copy("volume-attached", SNAPSHOT, MIB),
+    "revert": lambda store: store.revert("snapshot-before", VOLUME, MIB),
     "attach": lambda store: store.export(VOLUME),
     "detach": lambda store: store.unexport("volume-attached"),
     "extend": lambda store: store.extend("volume-attached", 2 * MIB),
@@ -362,6 +447,8 @@ def test_a_kill_at_any_step_leaves_nothing_half(work, make, kernel, store):
             volumes.create(name, MIB)
             volumes.path(name).write_bytes(b"x" * MIB)
         volumes.export("volume-attached")
+        volumes.create("snapshot-before", MIB)
+        volumes.path("snapshot-before").write_bytes(b"y" * MIB)
         targets = [
             *((os, name) for name in ("open", "truncate", "fsync", "link", "rename", "readlink")),
             *((pathlib.Path, name) for name in ("unlink", "symlink_to", "rename")),
@@ -371,6 +458,8 @@ def test_a_kill_at_any_step_leaves_nothing_half(work, make, kernel, store):
         volumes = make()
         volumes.prepare()
         assert {volumes.size(name) for name in volumes.names()} <= {MIB, 2 * MIB}, step
+        if work == "revert":
+            assert volumes.path(VOLUME).read_bytes() in (b"x" * MIB, b"y" * MIB), step
         if SNAPSHOT in volumes.names():
             assert volumes.path(SNAPSHOT).read_bytes() == b"x" * MIB, step
         assert [*(volumes.folder / "partial").iterdir(), *(volumes.folder / "frozen").iterdir()] == [], step
@@ -387,10 +476,26 @@ def real_loops() -> bool:
     return os.geteuid() == 0 and subprocess.run(["losetup", "--find"], capture_output=True, check=False).returncode == 0
 
 
-@pytest.mark.skipif(not real_loops(), reason="loop devices are root's")
-def test_it_works_with_the_kernel_s_own(tmp_path, store, package):
-    volumes = store.Store(tmp_path / "volumes", tmp_path / "devices", package("cinder_loopfile.command").run)
+@pytest.fixture
+def real(tmp_path, store, package):
+    """Return a store with the kernel's own loop devices, whose rights we have."""
+    command = package("cinder_loopfile.command")
+
+    def run(argv, root):
+        if argv[0] == "cinder-loopfile":
+            assert command.main(argv[1:]) == 0
+            return ""
+        return command.run(argv, root)
+
+    volumes = store.Store(tmp_path / "volumes", tmp_path / "devices", run)
     volumes.prepare()
+    yield volumes
+    os.close(volumes._lock)
+
+
+@pytest.mark.skipif(not real_loops(), reason="loop devices are root's")
+def test_it_works_with_the_kernel_s_own(real):
+    volumes = real
     volumes.create(VOLUME, 8 * MIB)
     device = volumes.export(VOLUME)
     try:
@@ -401,40 +506,218 @@ def test_it_works_with_the_kernel_s_own(tmp_path, store, package):
     finally:
         volumes.delete(VOLUME)
     assert volumes.loops(VOLUME) == []
-    os.close(volumes._lock)
+
+
+@pytest.mark.skipif(not real_loops(), reason="loop devices are root's")
+def test_a_volume_goes_with_what_a_server_made_of_its_device(real):
+    real.create(VOLUME, 8 * MIB)
+    real.create(OTHER, 8 * MIB)
+    free = (f"/dev/loop{number}" for number in range(99, 0, -1) if not os.path.exists(f"/sys/block/loop{number}/loop"))
+    made = list(itertools.islice(free, 2))
+    for name, device in zip((VOLUME, OTHER), made, strict=True):
+        subprocess.run(["losetup", device, real.export(name)], check=True)
+    try:
+        # One is detached while it is open, and its device was told to go before.
+        with open(made[0], "rb"):
+            subprocess.run(["losetup", "--detach", os.readlink(real.device(VOLUME))], check=True)
+            real.unexport(VOLUME)
+            assert real.loops(VOLUME) != []
+        assert real.loops(VOLUME) == []
+        assert pathlib.Path(f"/sys/block/{pathlib.Path(made[1]).name}/loop/backing_file").exists()
+    finally:
+        for name in (VOLUME, OTHER):
+            real.delete(name)
+    assert real.loops(OTHER) == []
+
+
+@pytest.fixture
+def driver(volumes, package, monkeypatch):
+    """Return Cinder's end of it, without Cinder."""
+
+    class Base:
+        def __init__(self) -> None:
+            self.configuration = mock.MagicMock()
+
+    names = ("cinder", "cinder.image", "cinder.objects", "cinder.volume", "oslo_concurrency", "oslo_config", "oslo_log")
+    for name in names:
+        monkeypatch.setitem(sys.modules, name, mock.MagicMock())
+    sys.modules["cinder"].interface.volumedriver = lambda made: made
+    sys.modules["cinder"].exception.VolumeBackendAPIException = RuntimeError
+    sys.modules["cinder.objects"].fields.SnapshotStatus = mock.Mock(
+        DELETING="deleting", RESTORING="restoring", AVAILABLE="available", ERROR="error"
+    )
+    sys.modules["cinder.objects"].fields.VolumeAttachStatus = mock.Mock(ATTACHED="attached")
+    sys.modules["cinder.volume"].driver.VolumeDriver = Base
+    sys.modules["oslo_concurrency"].processutils.ProcessExecutionError = OSError
+    monkeypatch.delitem(sys.modules, "cinder_loopfile.driver", raising=False)
+    made = package("cinder_loopfile.driver").LoopFileDriver()
+    made._store = volumes
+    yield made
+    del sys.modules["cinder_loopfile.driver"]
+
+
+def entry(name: str, status: str = "available", **more: t.Any) -> mock.Mock:
+    """Return what Cinder knows of a volume or a snapshot."""
+    made = mock.Mock(**{"status": status, "attach_status": "detached", "volume_attachment": [], **more})
+    # Which Mock means for itself.
+    made.name = name
+    return made
+
+
+def test_a_service_starts_although_one_volume_cannot_be_detached(driver, volumes, monkeypatch):
+    for name in (VOLUME, OTHER):
+        volumes.create(name, MIB)
+        volumes.export(name)
+    real = volumes._run
+
+    def run(argv, root):
+        if argv[-1] == str(volumes.path(VOLUME)):
+            raise OSError("no")
+        return real(argv, root)
+
+    monkeypatch.setattr(volumes, "_run", run)
+    assert driver.update_provider_info([entry(VOLUME), entry(OTHER)], []) == (None, None)
+    assert volumes.exports() == [VOLUME]
+
+
+def test_a_volume_stays_attached_however_it_was(driver, volumes):
+    one, two, three = (
+        entry(VOLUME, attach_status="attached"),
+        entry(OTHER, volume_attachment=[mock.Mock(connector={"host": "here"})]),
+        entry("left"),
+    )
+    two.volume_attachment.append(mock.Mock(connector=None))
+    three.volume_attachment = [mock.Mock(connector=None)]
+    for name in (VOLUME, OTHER, "left"):
+        volumes.create(name, MIB)
+        volumes.export(name)
+    driver.update_provider_info([one, two, three], [])
+    assert volumes.exports() == [VOLUME, OTHER]
+
+
+def test_a_revert_that_was_killed_is_over(driver):
+    volume, snapshot = entry(VOLUME, "reverting"), entry(SNAPSHOT, "restoring")
+    driver.update_provider_info([volume], [snapshot])
+    assert (volume.status, snapshot.status) == ("available", "available")
+    assert (volume.save.call_count, snapshot.save.call_count) == (1, 1)
+    assert driver.snapshot_revert_use_temp_snapshot() is False
+
+
+# In a namespace of its own, as servers are. A copy begins, and waits until it is told to go on.
+STILL = """
+set -eu
+python=$1 place=$2/place PATH=$2:$PATH device=$4 image=$5
+export PYTHONPATH=$3
+cd "$2"
+mkdir place
+mkfifo go
+printf '#!/bin/sh\necho $$ >%s/begun\nread line <%s/go\nexec /bin/cp "$@"\n' "$2" "$2" >cp
+chmod +x cp
+mkfs.ext4 -q "$device"
+copy=
+trap 'kill $copy 2>/dev/null || true; umount -l "$place" 2>/dev/null || true' EXIT
+mount "$device" "$place"
+echo before >place/file
+loopfile() { "$python" -m cinder_loopfile.command "$@"; }
+"$python" -m cinder_loopfile.command copy "$image" "$2/copy" & copy=$!
+timeout 20 sh -c 'until [ -s begun ]; do sleep 0.05; done'
+"""
+
+
+def still(script: str, volumes: t.Any) -> tuple[list[str], str]:
+    volumes.create(VOLUME, 32 * MIB)
+    folder, device = volumes.folder.parent, os.path.realpath(volumes.export(VOLUME))
+    argv = ["unshare", "--mount", "sh", "-c", STILL + script, "sh", sys.executable, folder, PACKAGE, device, volumes.path(VOLUME)]
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
+        return done.stdout.splitlines(), done.stderr
+    finally:
+        volumes.delete(VOLUME)
 
 
 @pytest.mark.skipif(not real_loops(), reason="loop devices and mounts are root's")
-def test_a_file_system_holds_still(tmp_path, package):
-    """In a namespace of its own, as servers are."""
+def test_a_file_system_holds_still_and_stays(real):
     script = """
-set -eu
-export PYTHONPATH=$1
-image=$2/image place=$2/place
-mkdir "$place"
-truncate -s 32M "$image"
-mkfs.ext4 -q "$image"
-device=$(losetup --find --show "$image")
-trap 'umount -l "$place" 2>/dev/null; losetup --detach "$device"' EXIT
-mount "$device" "$place"
-echo before >"$place/file"
-"$3" -m cinder_loopfile.command freeze "$device"
-(echo after >"$place/file") & writer=$!
+umount "$place" 2>/dev/null || echo stays
+(echo after >place/file) & writer=$!
 sleep 0.3
-# Nothing of it is in the file, which holds what was there before, without a mount that would replay a journal.
-debugfs -R 'cat /file' "$image" 2>/dev/null
 kill -0 $writer && echo waits
-"$3" -m cinder_loopfile.command thaw "$device"
+echo >go
+wait $copy
 wait $writer
-cat "$place/file"
-"$3" -m cinder_loopfile.command thaw "$device"
+# What was there, without a mount that would replay a journal.
+debugfs -R 'cat /file' copy 2>/dev/null
+cat place/file
+umount "$place" && loopfile thaw "$image" && echo goes
 """
-    argv = ["unshare", "--mount", "sh", "-c", script, "sh", str(PACKAGE), str(tmp_path), sys.executable]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
-    assert (done.stdout.split(), done.stderr) == (["before", "waits", "after"], "")
+    assert still(script, real) == (["stays", "waits", "before", "after", "goes"], "")
+
+
+@pytest.mark.skipif(not real_loops(), reason="loop devices and mounts are root's")
+def test_a_file_system_that_went_while_it_was_frozen_is_told(real):
+    script = """
+kill -KILL $copy $(cat begun)
+wait $copy 2>/dev/null || umount "$place"
+loopfile thaw "$image" 2>&1 || true
+# It is the same one.
+mount "$device" "$place"
+loopfile thaw "$image"
+echo after >place/file
+cat place/file
+"""
+    told, problem = still(script, real)
+    assert ("is held there that is mounted nowhere" in told[0], told[1:], problem) == (True, ["after"], "")
+
+
+@pytest.mark.parametrize("given", ["/volumes", "/link", "/volumes/", "/./volumes//"])
+def test_rootwrap_lets_it_do_what_it_does(root, tmp_path, store, kernel, given):
+    """Also where the folder is a link, or is written in another way."""
+    (tmp_path / "volumes").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "volumes")
+    variables = yaml.safe_load((root / "roles/os_cinder_volume/vars/main.yml").read_text(encoding="utf-8"))
+    templar = Templar(DataLoader(), variables={"ansible_managed": "", "os_cinder_volume_dir": f"{tmp_path}{given}"})
+    folder = templar.template(trust_as_template(variables["_os_cinder_volume_dir"]))
+    templar.available_variables["_os_cinder_volume_dir"] = folder
+    template = (root / "roles/os_cinder_volume/templates/loopfile.filters.j2").read_text(encoding="utf-8")
+    rules = configparser.ConfigParser(interpolation=None)
+    rules.read_string(templar.template(trust_as_template(template)))
+    # Kind, program, user, and an expression for each word.
+    allowed = [[word.strip() for word in rule.split(",")][3:] for rule in rules["Filters"].values()]
+
+    volumes = store.Store(folder, tmp_path / "devices", kernel.run, loop_devices=LOOPS, sys_block=kernel.sys_block)
+    volumes.prepare()
+    volumes.create(VOLUME, MIB)
+    volumes.export(VOLUME)
+    volumes.extend(VOLUME, 2 * MIB)
+    volumes.copy(VOLUME, SNAPSHOT, MIB)
+    volumes.flush(VOLUME)
+    (volumes.folder / "frozen" / VOLUME).touch()
+    volumes.thaw()
+    volumes.delete(VOLUME)
+    os.close(volumes._lock)
+    assert [argv[:2] for argv in kernel.as_root] == [
+        ["losetup", "--direct-io=on"],
+        ["losetup", "--set-capacity"],
+        ["cinder-loopfile", "copy"],
+        ["sync", "/dev/loop7"],
+        ["cinder-loopfile", "thaw"],
+        ["cinder-loopfile", "detach"],
+    ]
+    for argv in kernel.as_root:
+        assert [rule for rule in allowed if len(rule) == len(argv) and all(re.fullmatch(*each) for each in zip(rule, argv, strict=True))], (
+            argv
+        )
+    assert kernel.attached() == {}
 
 
 def test_nova_leaves_volumes_alone_that_are_roots(root):
     """It detaches whatever has one of these words in its path: teardown_container in nova/virt/disk/api.py."""
     variables = yaml.safe_load((root / "roles/os_cinder_volume/vars/main.yml").read_text(encoding="utf-8"))
     assert [word for word in ("loop", "nbd") if word in variables["_os_cinder_volume_devices"]] == []
+
+
+def test_the_wait_for_the_service_is_not_a_controller_s_to_skip(root):
+    """What runs once runs on the play's first host, by that one's conditions."""
+    plays = yaml.safe_load((root / "playbooks/openstack.yaml").read_text(encoding="utf-8"))
+    hosts = [play["hosts"] for play in plays for role in play.get("roles", ()) if role["role"] == "kos.labs.os_cinder_volume"]
+    assert hosts == ["storage"]

@@ -234,6 +234,13 @@ class TestMachine:
         assert plan.cgroup_mounts(plan.parse_mounts(text)) == (unified, places)
         assert ("SYSTEMD_NSPAWN_UNIFIED_HIERARCHY" in plan.nspawn_environment(unified=unified)) is not unified
 
+    def test_loop_devices_go_with_those_made_of_them(self):
+        root, foreign = plan.Loop(1, 40, 0, "/instances/disk"), plan.Loop(2, 50, 0, "/elsewhere/disk")
+        volume, raw, upon = plan.Loop(3, 60, 0, "/srv/m/volume"), plan.Loop(4, 6, 3, "/dev/loop3"), plan.Loop(5, 6, 4, "/kubelet/pod")
+        # A raw volume of another machine.
+        other = plan.Loop(6, 6, 2, "/dev/loop2")
+        assert plan.loops_of([root, foreign, upon, raw, volume, other], {40}, "/srv/m") == [upon, raw, volume, root]
+
     def test_command(self):
         one = make("full")
         argv = plan.nspawn_argv(one, one.machines[2], binds=[("/c", "/d")], devices=["/dev/fuse"], modules=False)

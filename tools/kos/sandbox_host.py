@@ -243,22 +243,23 @@ def devices_of(folder: pathlib.Path) -> set[int]:
     return found - {os.stat(folder.parent).st_dev} if folder.parent.exists() else found
 
 
-def detach_loops(devices: t.Container[int], folder: pathlib.Path) -> list[str]:
-    """Detach the loop devices whose files lie in those file systems or below that folder."""
-    gone = []
+def _loops() -> t.Iterator[plan.Loop]:
+    """Yield the loop devices in use."""
     for block in sorted(pathlib.Path("/sys/block").glob("loop*/loop/backing_file")):
-        name = f"/dev/{block.parts[3]}"
-        with contextlib.suppress(OSError):
-            file = block.read_text(encoding="utf-8").strip()
-            descriptor = os.open(name, os.O_RDONLY)
-            try:
-                status = fcntl.ioctl(descriptor, _LOOP_GET_STATUS64, bytes(232))
-                device = struct.unpack_from("=Q", status)[0]
-                if device in devices or file.startswith(f"{folder}/"):
-                    fcntl.ioctl(descriptor, _LOOP_CLR_FD)
-                    gone.append(name)
-            finally:
-                os.close(descriptor)
+        # A device may go while we look.
+        with contextlib.suppress(OSError), open(f"/dev/{block.parts[3]}", "rb", buffering=0) as device:
+            status = struct.unpack_from("=3Q", fcntl.ioctl(device, _LOOP_GET_STATUS64, bytes(232)))
+            yield plan.Loop(os.fstat(device.fileno()).st_rdev, status[0], status[2], block.read_text(encoding="utf-8").strip())
+
+
+def detach_loops(devices: t.Container[int], folder: pathlib.Path) -> list[str]:
+    """Detach the loop devices whose files lie in those file systems or below that folder, and those that servers have made of them."""
+    gone = []
+    for loop in plan.loops_of(_loops(), devices, str(folder)):
+        name = f"/dev/loop{os.minor(loop.number)}"
+        with contextlib.suppress(OSError), open(name, "rb", buffering=0) as device:
+            fcntl.ioctl(device, _LOOP_CLR_FD)
+            gone.append(name)
     return gone
 
 

@@ -16,6 +16,7 @@ from kos import KosError
 __all__ = [
     "LAYOUTS",
     "Link",
+    "Loop",
     "Machine",
     "Mount",
     "Observed",
@@ -27,6 +28,7 @@ __all__ = [
     "contract",
     "debian_mirrors",
     "default_name",
+    "loops_of",
     "merge_known_hosts",
     "network_removal",
     "network_steps",
@@ -378,6 +380,25 @@ def parse_mounts(text: str) -> list[Mount]:
 
     rows = (line.split() for line in text.splitlines() if line.strip())
     return [Mount(plain(row[0]), plain(row[1]), row[2], tuple(row[3].split(","))) for row in rows]
+
+
+class Loop(t.NamedTuple):
+    """A loop device: its number, the file system that its file lies in, the device that it shows if that is one, and the file's name."""
+
+    number: int
+    lies_in: int
+    shows: int
+    file: str
+
+
+def loops_of(loops: t.Iterable[Loop], devices: t.Container[int], folder: str) -> list[Loop]:
+    """Return those whose files lie in these file systems or below a folder, each after what shows it: servers make loop devices of loop devices."""
+    rest = list(loops)
+    found = [loop for loop in rest if loop.lies_in in devices or loop.file.startswith(f"{folder}/")]
+    # Grows while it is read.
+    for below in found:
+        found.extend(loop for loop in rest if loop.shows == below.number and loop not in found)
+    return found[::-1]
 
 
 def cgroup_mounts(mounts: t.Iterable[Mount]) -> tuple[bool, list[str]]:

@@ -192,6 +192,8 @@ def test_more_than_there_is_is_refused_with_a_reason(cloud, nothing_left, settle
     assert any("Could not find any available weighted backend" in message for message in messages), messages
 
 
+# In one with what follows: a copy takes less time than another login.
+UNTIL_COPYING = "timeout 20 sh -c 'until [ -n \"$(ls %s/partial)\" ]; do sleep 0.02; done' && "
 KILL = "systemctl kill --kill-whom=all --signal=KILL cinder-volume"
 
 
@@ -212,10 +214,25 @@ def test_a_kill_while_copying_leaves_nothing_half(host, cloud, make, counted):
     volume = make()
     host.check_output("dd if=/dev/urandom of=%s bs=1M count=400 conv=notrunc status=none", file(volume))
     snapshot = cloud.create_snapshot(volume_id=volume.id, name=NAME)
-    # At once: a copy takes less time than another login.
-    host.check_output("timeout 20 sh -c 'until [ -n \"$(ls %s/partial)\" ]; do sleep 0.02; done' && " + KILL, FOLDER)
+    host.check_output(UNTIL_COPYING + KILL, FOLDER)
     assert settled(cloud, cloud.get_snapshot, snapshot) == "error"
     assert host.check_output("ls %s/partial", FOLDER) == ""
+
+
+def test_a_kill_while_reverting_leaves_both_to_their_owner(host, cloud, make, settle):
+    volume = make()
+    host.check_output("dd if=/dev/urandom of=%s bs=1M count=400 conv=notrunc status=none", file(volume))
+    write(host, file(volume), "first")
+    snapshot = cloud.create_snapshot(volume_id=volume.id, name=NAME)
+    settle(snapshot, "available")
+    write(host, file(volume), "later")
+    cloud.revert_volume_to_snapshot(volume, snapshot)
+    host.check_output(UNTIL_COPYING + KILL, FOLDER)
+    assert (settled(cloud, cloud.get_volume, volume), settled(cloud, cloud.get_snapshot, snapshot)) == ("available", "available")
+    assert (read(host, file(volume), 5), host.check_output("ls %s/partial", FOLDER)) == ("later", "")
+    cloud.revert_volume_to_snapshot(volume, snapshot)
+    settle(volume, "available")
+    assert read(host, file(volume), 5) == "first"
 
 
 @pytest.mark.parametrize("delay", [0, 0.1, 0.3, 0.6, 1.0])

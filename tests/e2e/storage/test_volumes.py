@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 import time
 import typing as t
@@ -63,6 +64,18 @@ def test_data_goes_with_a_volume_from_server_to_server(volumes, servers, inside)
     assert inside(second, f"mkdir -p {PLACE} && mount {link(volume)} {PLACE} && cat {PLACE}/file") == "here I am"
 
 
+def test_a_volume_goes_although_a_loop_device_of_it_stays(volumes, servers, inside):
+    """As the kubelet of a server that stops leaves it of a raw volume."""
+    first, second = servers
+    volume = volumes.make()
+    volumes.attach(volume, first)
+    appears(inside, first, volume)
+    inside(first, f"losetup --find {link(volume)}")
+    volumes.detach(volume, first)
+    volumes.attach(volume, second)
+    appears(inside, second, volume)
+
+
 def test_a_volume_grows_under_a_file_system_in_use(volumes, servers, inside):
     server = servers[0]
     volume = volumes.make()
@@ -121,7 +134,21 @@ def test_a_volume_beyond_the_quota_is_refused(volumes):
         volumes.storage.create_volume(name=NAME, size=quota.gigabytes + 1)
 
 
-def test_a_server_boots_from_a_volume_and_leaves_it(cloud, volumes, contract, inventory, nodes, wait_for):
+# It comes before the host keys are printed, and works from the second start on.
+SAYS = "here are my data again"
+LATER = f"""#!/bin/sh
+cat > /etc/systemd/system/again.service << 'END'
+[Service]
+ExecStart=/bin/sh -c 'echo {SAYS} > /dev/console'
+[Install]
+WantedBy=multi-user.target
+END
+systemctl enable again.service
+sync -f /etc
+"""
+
+
+def test_a_server_boots_from_a_volume_again_and_leaves_it(cloud, volumes, contract, inventory, nodes, wait_for):
     image = cloud.image.find_image(contract["image"], ignore_missing=False)
     volume = volumes.make(4, image_id=image.id)
     server = cloud.compute.create_server(
@@ -129,14 +156,24 @@ def test_a_server_boots_from_a_volume_and_leaves_it(cloud, volumes, contract, in
         flavor_id=cloud.compute.find_flavor(contract["flavors"]["worker"], ignore_missing=False).id,
         networks=[{"uuid": inventory["_meta"]["hostvars"][next(iter(nodes))]["cluster_network_id"]}],
         key_name=contract["keypair"],
+        user_data=base64.b64encode(LATER.encode()).decode(),
         block_device_mapping=[
             {"uuid": volume.id, "source_type": "volume", "destination_type": "volume", "boot_index": 0, "delete_on_termination": False}
         ],
     )
+
+    def says(text):
+        wait_for(text, lambda: text in str(cloud.compute.get_server_console_output(server)), PATIENCE)
+
     try:
         cloud.compute.wait_for_server(server, wait=PATIENCE)
         # Its own word that it has its names and keys.
-        wait_for("the host keys", lambda: "BEGIN SSH HOST KEY KEYS" in str(cloud.compute.get_server_console_output(server)), PATIENCE)
+        says("BEGIN SSH HOST KEY KEYS")
+        cloud.compute.stop_server(server)
+        cloud.compute.wait_for_server(server, status="SHUTOFF", wait=PATIENCE)
+        cloud.compute.start_server(server)
+        cloud.compute.wait_for_server(server, wait=PATIENCE)
+        says(SAYS)
     finally:
         cloud.compute.delete_server(server)
         cloud.compute.wait_for_delete(server, wait=PATIENCE)

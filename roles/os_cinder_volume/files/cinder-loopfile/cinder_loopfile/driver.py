@@ -97,19 +97,33 @@ class LoopFileDriver(driver.VolumeDriver):
         The service calls this when it starts, with all that it has. Requests that wait for it come later, and find what they need.
         """
         for volume in volumes:
-            attached = any(attachment.connector for attachment in volume.volume_attachment)
+            # Whoever attached it by Cinder's older calls gave no connector.
+            attached = volume.attach_status == fields.VolumeAttachStatus.ATTACHED or any(
+                each.connector for each in volume.volume_attachment
+            )
             if not attached and volume.name in self._store.exports():
                 LOG.warning("Nobody is attached to %s: detaching it.", volume.name)
-                with _told():
+                # What fails for one volume is not to keep the service from all others.
+                try:
                     self._store.unexport(volume.name)
+                except (store.StoreError, OSError) as problem:
+                    LOG.warning("%s: %s", volume.name, problem)
             if volume.status in ("extending", "uploading"):
                 LOG.warning("%s was %s when the service ended; that can be tried again.", volume.name, volume.status)
                 volume.status = "in-use" if attached else "available"
+                volume.save()
+            elif volume.status == "reverting":
+                # In one step, which was done or not.
+                LOG.warning("%s was being reverted when the service ended; it holds what it had, or what its snapshot has.", volume.name)
+                volume.status = "available"
                 volume.save()
         for snapshot in snapshots:
             if snapshot.status == fields.SnapshotStatus.DELETING:
                 LOG.warning("%s was being deleted when the service ended; it can be deleted again.", snapshot.name)
                 snapshot.status = fields.SnapshotStatus.ERROR
+                snapshot.save()
+            elif snapshot.status == fields.SnapshotStatus.RESTORING:
+                snapshot.status = fields.SnapshotStatus.AVAILABLE
                 snapshot.save()
         return None, None
 
@@ -154,6 +168,10 @@ class LoopFileDriver(driver.VolumeDriver):
         """Have a volume hold again what its snapshot holds."""
         with _told():
             self._store.revert(snapshot.name, volume.name, volume.size * GIB)
+
+    def snapshot_revert_use_temp_snapshot(self) -> bool:
+        """Ask for no copy of the volume before: one that cannot be reverted is as it was."""
+        return False
 
     def copy_image_to_volume(
         self, context: t.Any, volume: t.Any, image_service: t.Any, image_id: str, disable_sparse: bool = False

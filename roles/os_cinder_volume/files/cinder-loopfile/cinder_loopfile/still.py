@@ -14,7 +14,7 @@ import pathlib
 import re
 import typing as t
 
-__all__ = ["freeze", "thaw"]
+__all__ = ["still", "thaw"]
 
 _FREEZE, _THAW = 0xC0045877, 0xC0045878
 
@@ -41,32 +41,59 @@ def _open(device: str, proc: pathlib.Path) -> int | None:
     return None
 
 
-def _tell(device: str, word: int, fine: t.Container[int | None], proc: pathlib.Path) -> bool:
-    descriptor = _open(device, proc)
-    if descriptor is None:
-        return False
+def _tell(descriptor: int, word: int, fine: t.Container[int | None]) -> bool:
     try:
         fcntl.ioctl(descriptor, word, 0)
     except OSError as problem:
         if problem.errno not in fine:
             raise
         return False
-    finally:
-        os.close(descriptor)
     return True
 
 
-def freeze(device: str, proc: pathlib.Path = pathlib.Path("/proc")) -> bool:
-    """Bring to disk what was written, and let writers wait; tell whether somebody has a file system there that does."""
+@contextlib.contextmanager
+def still(device: str, proc: pathlib.Path = pathlib.Path("/proc")) -> t.Iterator[bool]:
+    """Bring to disk what was written, and let writers wait while the block runs; tell whether somebody has a file system there that does."""
     descriptor = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
     try:
         # What was written past any file system.
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    return _tell(device, _FREEZE, (errno.EBUSY, errno.EOPNOTSUPP), proc)
+    # Open it cannot be unmounted: one that is frozen when its last mount goes stays frozen, and nobody finds it any more.
+    place = _open(device, proc)
+    if place is None:
+        yield False
+        return
+    frozen = False
+    try:
+        frozen = _tell(place, _FREEZE, (errno.EBUSY, errno.EOPNOTSUPP))
+        yield frozen
+    finally:
+        if frozen:
+            _tell(place, _THAW, (errno.EINVAL,))
+        os.close(place)
 
 
 def thaw(device: str, proc: pathlib.Path = pathlib.Path("/proc")) -> bool:
-    """Let writers go on; tell whether they waited."""
-    return _tell(device, _THAW, (errno.EINVAL,), proc)
+    """Let writers go on for whom a process waited that is gone; tell whether they waited."""
+    place = _open(device, proc)
+    if place is None:
+        _check_free(device)
+        return False
+    try:
+        return _tell(place, _THAW, (errno.EINVAL,))
+    finally:
+        os.close(place)
+
+
+def _check_free(device: str) -> None:
+    """Raise if a file system is on a device although nobody has it mounted: a frozen one."""
+    try:
+        os.close(os.open(device, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))
+    except OSError as problem:
+        if problem.errno != errno.EBUSY:
+            raise
+        raise OSError(
+            problem.errno, "a file system is held there that is mounted nowhere; mount it where it was, and restart the service", device
+        ) from None

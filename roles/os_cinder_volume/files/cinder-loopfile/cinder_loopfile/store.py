@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import itertools
+import logging
 import os
 import pathlib
 import re
@@ -17,11 +18,15 @@ import time
 import typing as t
 import uuid
 
-__all__ = ["NoRoomError", "Room", "Run", "Store", "StoreError"]
+__all__ = ["COPY", "NoRoomError", "Room", "Run", "Store", "StoreError"]
 
 # Runs a program, as root if told so, and returns what it printed; raises a StoreError where that fails.
 Run = t.Callable[[t.Sequence[str], bool], str]
 
+# Holes stay holes.
+COPY = ("cp", "--reflink=auto", "--sparse=always", "--")
+
+_LOG = logging.getLogger(__name__)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _GIB = 2**30
 # Seconds.
@@ -59,8 +64,7 @@ class Store:
         loop_devices: int = 128,
         sys_block: str | os.PathLike[str] = "/sys/block",
     ) -> None:
-        # As the kernel names files.
-        self.folder = pathlib.Path(os.path.realpath(folder))
+        self.folder = pathlib.Path(folder)
         self.devices = pathlib.Path(devices)
         self.over_subscription = over_subscription
         self.loop_devices = loop_devices
@@ -69,7 +73,7 @@ class Store:
         self._partial = self.folder / "partial"
         self._exported = self.folder / "exported"
         self._frozen = self.folder / "frozen"
-        self._copies: dict[str, threading.Lock] = {}
+        self._growths: dict[str, threading.Lock] = {}
         self._lock: int | None = None
         # What is being copied counts before it is there.
         self._pending = 0
@@ -87,35 +91,45 @@ class Store:
             leftover.unlink()
             done.append(f"removed the unfinished {leftover.name}")
         wanted = self.exports()
-        for name in self.names():
-            if name not in wanted and self.loops(name):
-                self._detach(name)
-                done.append(f"detached {name}, which nobody uses")
-        return done + self.restore()
+        unused = [name for name in self.names() if name not in wanted and self.loops(name)]
+        return done + self._each(unused, self._detach_unused) + self.restore()
+
+    def _each(self, names: t.Iterable[str], work: t.Callable[[str], list[str]]) -> list[str]:
+        """Return what was done for all of them. One that fails is one server's trouble, not all servers'."""
+        done = []
+        for name in names:
+            try:
+                done += work(name)
+            except (StoreError, OSError) as problem:
+                _LOG.warning("%s: %s", name, problem)
+        return done
+
+    def _detach_unused(self, name: str) -> list[str]:
+        self._detach(name)
+        return [f"detached {name}, which nobody uses"]
 
     def restore(self) -> list[str]:
         """Attach what was attached when the host went down."""
         self.devices.mkdir(mode=0o755, parents=True, exist_ok=True)
-        return [line for name in self.exports() for line in self.restore_one(name)]
+        return self._each(self.exports(), self._restore_one)
 
-    def restore_one(self, name: str) -> list[str]:
-        """Attach one of those; return what was done."""
+    def _restore_one(self, name: str) -> list[str]:
         if not self.path(name).exists():
             self.unexport(name)
             return [f"forgot {name}, whose file is gone"]
-        if self._is_linked(name):
-            return []
-        self.export(name)
-        return [f"attached {name}"]
+        with self._alone(name):
+            # The service may have detached it since we looked.
+            if self._is_linked(name) or name not in self.exports():
+                return []
+            self._export(name)
+            return [f"attached {name}"]
 
     def _claim(self) -> int:
         """Take the folder for this process: a second one would sweep away what the first is at."""
         descriptor = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _locked(descriptor):
             os.close(descriptor)
-            raise StoreError(f"another service keeps its volumes in {self.folder}; give each backend a folder of its own") from None
+            raise StoreError(f"another service keeps its volumes in {self.folder}; give each backend a folder of its own")
         return descriptor
 
     # --- files
@@ -138,49 +152,50 @@ class Store:
 
     def copy(self, source: str, name: str, size: int) -> None:
         """Make a volume or a snapshot with what another one holds, of at least its size; holes stay holes."""
-        size = max(size, self.size(source))
-        self._check_room(size)
-        with self.replacing(name, size, new=True) as partial, self._still(source):
-            self._fill(source, partial)
+        with self._growth(source):
+            size = max(size, self.size(source))
+            self._check_room(size)
+            with self.replacing(name, size, new=True) as partial:
+                if self.loops(source):
+                    self._fill_still(source, partial)
+                else:
+                    self._fill(source, partial)
+
+    def _growth(self, name: str) -> threading.Lock:
+        """Return what keeps a volume from growing while it is copied, and from being copied twice at once."""
+        return self._growths.setdefault(name, threading.Lock())
 
     def revert(self, source: str, name: str, size: int) -> None:
         """Have a volume that is not in use hold what a snapshot of it holds."""
         with self.replacing(name, max(size, self.size(source))) as partial:
             self._fill(source, partial)
 
-    @contextlib.contextmanager
-    def _still(self, name: str) -> t.Iterator[None]:
-        """Let those who write to a volume in use wait, with all on disk that they have written."""
-        with self._copies.setdefault(name, threading.Lock()):
-            devices = self.loops(name)
-            if not devices:
-                yield
-                return
-            # Whoever comes after a kill knows by this whom to let go on.
-            _touch(self._frozen / name)
-            try:
-                for device in devices:
-                    self._run(["cinder-loopfile", "freeze", device], True)
-                yield
-            finally:
-                self._thaw(name)
+    def _fill_still(self, source: str, partial: pathlib.Path) -> None:
+        """Copy a file while those who write to it wait, with all on disk that they have written."""
+        # Whoever comes after a kill knows by this whom to let go on.
+        _touch(self._frozen / source)
+        try:
+            self._run(["cinder-loopfile", "copy", str(self.path(source)), str(partial)], True)
+        except StoreError:
+            self._thaw(source)
+            raise
+        (self._frozen / source).unlink()
 
     def thaw(self) -> list[str]:
         """Let go on whoever waits for a copy that nobody makes any more; return what was done."""
-        names = sorted(entry.name for entry in self._frozen.iterdir())
-        for name in names:
-            self._thaw(name)
-        return [f"let those who write to {name} go on" for name in names]
+        return self._each(sorted(entry.name for entry in self._frozen.iterdir()), self._thaw)
 
-    def _thaw(self, name: str) -> None:
-        for device in self.loops(name):
-            self._run(["cinder-loopfile", "thaw", device], True)
+    def _thaw(self, name: str) -> list[str]:
+        # Its mark stays where it fails.
+        if self.loops(name):
+            self._run(["cinder-loopfile", "thaw", str(self.path(name))], True)
         with contextlib.suppress(FileNotFoundError):
             (self._frozen / name).unlink()
+        return [f"let those who write to {name} go on"]
 
     def _fill(self, source: str, partial: pathlib.Path) -> None:
         """Copy a file in another process, which does not hold up this one. Where files can share blocks it is one atomic step."""
-        self._run(["cp", "--reflink=auto", "--sparse=always", "--", str(self.path(source)), str(partial)], False)
+        self._run([*COPY, str(self.path(source)), str(partial)], False)
 
     @contextlib.contextmanager
     def replacing(self, name: str, size: int, *, new: bool = False) -> t.Iterator[pathlib.Path]:
@@ -228,12 +243,13 @@ class Store:
 
     def extend(self, name: str, size: int) -> None:
         """Make a volume larger, also one in use; a volume never becomes smaller."""
-        before = self.size(name)
-        if size > before:
-            self._check_room(size - before)
-            with open(self.path(name), "r+b") as file:
-                os.truncate(file.fileno(), size)
-                os.fsync(file.fileno())
+        with self._growth(name):
+            before = self.size(name)
+            if size > before:
+                self._check_room(size - before)
+                with open(self.path(name), "r+b") as file:
+                    os.truncate(file.fileno(), size)
+                    os.fsync(file.fileno())
         # Again after a kill in between, too.
         for device in self.loops(name):
             self._run(["losetup", "--set-capacity", device], True)
@@ -277,8 +293,49 @@ class Store:
 
     def export(self, name: str) -> pathlib.Path:
         """Attach a volume to a loop device, unless it is; return the path of the device."""
+        with self._alone(name):
+            return self._export(name)
+
+    @contextlib.contextmanager
+    def _alone(self, name: str) -> t.Iterator[None]:
+        """Keep others from attaching and detaching a volume: other requests to the service, and `restore` of another process."""
+        try:
+            descriptor = os.open(self.path(name), os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            # There is nothing to attach any more.
+            yield
+            return
+        try:
+            end = time.monotonic() + 2 * _PATIENCE
+            # A lock that waits would hold up all else that the service does.
+            while not _locked(descriptor):
+                if time.monotonic() > end:
+                    raise StoreError(f"somebody else has been attaching or detaching {name} for a while; try again")
+                time.sleep(0.1)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _export(self, name: str) -> pathlib.Path:
         self.size(name)
-        _touch(self._exported / name)
+        marked = _touch(self._exported / name)
+        try:
+            device = self._attached(name)
+        except StoreError:
+            # What a server had before has it again at the next start.
+            if marked:
+                (self._exported / name).unlink()
+            raise
+        link = self.device(name)
+        fresh = link.with_name(f".{link.name}")
+        with contextlib.suppress(FileNotFoundError):
+            fresh.unlink()
+        fresh.symlink_to(device)
+        fresh.rename(link)
+        return link
+
+    def _attached(self, name: str) -> str:
+        """Return a volume's loop device, made if there is none."""
         # A server that is being deleted lets go of its disks a moment after it was told to.
         end = time.monotonic() + _PATIENCE
         while any(self._is_ending(device) for device in self.loops(name)) and time.monotonic() < end:
@@ -286,33 +343,27 @@ class Store:
         loops = self.loops(name)
         if any(self._is_ending(device) for device in loops):
             raise StoreError(f"{name} is still held open where it was detached; unmount it there and try again")
-        if not loops:
-            try:
-                loops = [self._attach(name)]
-            except StoreError as problem:
-                with contextlib.suppress(FileNotFoundError):
-                    (self._exported / name).unlink()
-                raise StoreError(f"{name} gets no loop device ({problem}); the host may have no more of them") from problem
-        link = self.device(name)
-        fresh = link.with_name(f".{link.name}")
-        with contextlib.suppress(FileNotFoundError):
-            fresh.unlink()
-        fresh.symlink_to(loops[0])
-        fresh.rename(link)
-        return link
+        if loops:
+            return loops[0]
+        try:
+            return self._attach(name)
+        except StoreError as problem:
+            raise StoreError(f"{name} gets no loop device ({problem}); the host may have no more of them") from problem
 
     def unexport(self, name: str) -> None:
         """Detach a volume, which may be detached already."""
-        with contextlib.suppress(FileNotFoundError):
-            self.device(name).unlink()
-        self._detach(name)
-        with contextlib.suppress(FileNotFoundError):
-            (self._exported / name).unlink()
-            _sync_folder(self._exported)
+        with self._alone(name):
+            with contextlib.suppress(FileNotFoundError):
+                self.device(name).unlink()
+            self._detach(name)
+            with contextlib.suppress(FileNotFoundError):
+                (self._exported / name).unlink()
+                _sync_folder(self._exported)
 
     def loops(self, name: str) -> list[str]:
         """Return the loop devices that show a file, as the kernel tells. Names of volumes are unique, so that a path tells which file it is."""
-        path = str(self.path(name))
+        # As the kernel names files, whatever links lead there. What runs as root is named as the folder was: rights are given by name.
+        path = os.path.realpath(self.path(name))
         found = []
         for backing in sorted(self._sys_block.glob("loop*/loop/backing_file")):
             # A device may go while we look.
@@ -355,16 +406,27 @@ class Store:
         raise problem
 
     def _detach(self, name: str) -> None:
-        for device in self.loops(name):
-            if not self._is_ending(device):
-                self._run(["losetup", "--detach", device], True)
+        # Those that are ending, too: something may have been made of them since, which keeps them.
+        if self.loops(name):
+            self._run(["cinder-loopfile", "detach", str(self.path(name))], True)
 
 
-def _touch(path: pathlib.Path) -> None:
-    """Make an empty file that a power cut does not take."""
-    if not path.exists():
-        os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o640))
-        _sync_folder(path.parent)
+def _locked(descriptor: int) -> bool:
+    """Take the lock of an open file, unless somebody has it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _touch(path: pathlib.Path) -> bool:
+    """Make an empty file that a power cut does not take; tell whether there was none."""
+    if path.exists():
+        return False
+    os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o640))
+    _sync_folder(path.parent)
+    return True
 
 
 def _sync_folder(folder: pathlib.Path) -> None:
