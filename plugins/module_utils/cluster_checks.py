@@ -592,9 +592,11 @@ _KEEPER = "keeper"
 
 
 def keeper_nodes(settings: Settings) -> tuple[str, str]:
-    """Return where the pod with a volume is first, and where it moves to: workers, if there are two."""
-    names = sorted(settings.node_ips)
-    return names[-1], names[-2] if len(names) > 1 else names[-1]
+    """Return where the pod with a volume is first, and where it moves to: workers, if there are two. A volume does not leave its zone."""
+    zones = {each["name"]: each.get("availability_zone") for each in settings.servers or ()}
+    *others, first = sorted(settings.node_ips)
+    near = [name for name in others if zones.get(name) == zones.get(first)]
+    return first, near[-1] if near else first
 
 
 def keeper(deployment: Object, node: str) -> Object:

@@ -363,6 +363,21 @@ def test_volume(hurried, pods, answers, verdict, seen):
     assert lent(kubectl)
 
 
+@pytest.mark.parametrize(
+    ("zones", "expected"),
+    [
+        (None, ("c", "b")),
+        ({"a": "one", "b": "one", "c": "one"}, ("c", "b")),
+        ({"a": "one", "b": "two", "c": "one"}, ("c", "a")),
+        ({"a": "one", "b": "one", "c": "two"}, ("c", "c")),
+    ],
+)
+def test_the_pod_with_a_volume_stays_in_its_zone(zones, expected):
+    servers = zones and [{"name": name, "availability_zone": zone} for name, zone in zones.items()]
+    settings = dataclasses.replace(SETTINGS, node_ips=dict.fromkeys("abc", "172.18.0.1"), servers=servers)
+    assert cluster_checks.keeper_nodes(settings) == expected
+
+
 def lent(kubectl):
     """Tell whether the volume was made one that goes with its claim."""
     return any(
