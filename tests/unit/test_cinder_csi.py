@@ -35,3 +35,16 @@ def test_a_class_of_snapshots_needs_its_kind(rendered, seen, served):
     found = rendered("classes.yaml.j2", __cloud_cinder_csi_kinds=seen)
     assert ("VolumeSnapshotClass" in found) == served
     assert found["StorageClass"]["provisioner"] == "cinder.csi.openstack.org"
+
+
+@pytest.mark.parametrize(
+    ("given", "limit"),
+    [
+        ({}, "24"),
+        ({"cloud_cinder_csi_volumes_per_node": 7}, "7"),
+        ({"cloud_cinder_csi_conf": {"block_storage": {"node_volume_attach_limit": 12}}}, "12"),
+        ({"cloud_cinder_csi_conf": {"block_storage": {"rescan_on_resize": True}}}, "24"),
+    ],
+)
+def test_nodes_take_as_many_volumes_as_was_said(rendered, given, limit):
+    assert f'node-volume-attach-limit="{limit}"\n' in rendered("node.yaml.j2", **given)["ConfigMap"]["data"]["cloud.conf"]
