@@ -469,6 +469,16 @@ def test_a_step_that_hangs_is_ended(root, tmp_path):
     assert (verdict.word, verdict.failed) == ("failed", 1)
 
 
+def test_what_needs_a_filled_mirror_fails_without_one_once_it_is_filled(root, tmp_path, monkeypatch):
+    monkeypatch.setattr(rings, "_in_sandbox", lambda ring, steps, *_: steps)
+    paths = cli.Paths(root=root, state=tmp_path, cache=tmp_path)
+    steps = rings.ring2(paths, tmp_path, rings._parse(["2"]))
+    assert [step.name for step in steps[:2]] == ["reset", "create"]
+    (step,) = (step for step in steps if step.name == "components in Go")
+    words = [rings._run("2", each, paths, tmp_path, quiet=True).word for each in (step, dataclasses.replace(step, environ={}))]
+    assert words == ["failed", "passed"]
+
+
 @pytest.mark.parametrize("volumes", [False, True])
 def test_who_is_asked_is_told_which_volumes_go(monkeypatch, tmp_path, volumes):
     asked = []
