@@ -13,7 +13,7 @@ description:
   - The Cinder CSI driver notes in the metadata of each volume and snapshot which cluster it is from, and for which claim.
 options:
   _input:
-    description: What M(kos.labs.cloud_resources_info) found, with the keys C(volumes) and C(snapshots).
+    description: What M(kos.labs.cloud_resources_info) found, with the keys C(volumes), C(snapshots) and C(servers).
     type: dict
     required: true
   cluster:
@@ -30,7 +30,8 @@ RETURN = r"""
 _value:
   description:
     - The keys C(volumes) and C(snapshots), each a list of what can go, with C(id), C(name) and C(says), a description in words.
-    - C(held) describes those of the cluster's volumes that others have made snapshots of, which Cinder therefore does not delete.
+    - C(held) describes those of the cluster that Cinder does not delete, each with the reason - a snapshot of it that stays, a server that has it,
+      or an attempt that failed, after which the cloud's operator alone can help.
   type: dict
 """
 
@@ -43,6 +44,8 @@ Object = t.Mapping[str, t.Any]
 MARK_KEY = "cinder.csi.openstack.org/cluster"
 _CLAIM = "csi.storage.k8s.io/pvc"
 _SNAPSHOT = "csi.storage.k8s.io/volumesnapshot"
+# Cinder has tried, and refuses to try again.
+_STUCK = "error_deleting"
 
 
 def cluster_volumes(found: t.Mapping[str, t.Sequence[Object]], cluster: str) -> dict[str, t.Any]:
@@ -51,14 +54,20 @@ def cluster_volumes(found: t.Mapping[str, t.Sequence[Object]], cluster: str) -> 
     def ours(kind: str) -> list[Object]:
         return [each for each in found.get(kind, ()) if (each.get("metadata") or {}).get(MARK_KEY) == describe(cluster)]
 
-    snapshots = ours("snapshots")
-    known = {each["id"] for each in snapshots}
-    held = {each["volume_id"]: each for each in found.get("snapshots", ()) if each["id"] not in known}
-    volumes = ours("volumes")
+    volumes, snapshots = ours("volumes"), ours("snapshots")
+    deletable = {each["id"] for each in snapshots if each.get("status") != _STUCK}
+    servers = {each["id"] for each in found.get("servers", ())}
+    holds = {each["volume_id"]: f"snapshot {each['id']}" for each in found.get("snapshots", ()) if each["id"] not in deletable}
+    for each in (*volumes, *snapshots):
+        users = [one["server_id"] for one in each.get("attachments") or () if one.get("server_id") in servers]
+        if users:
+            holds[each["id"]] = f"server {', '.join(users)}"
+        if each.get("status") == _STUCK:
+            holds[each["id"]] = "which only the cloud's operator can end"
+    rows = {"volumes": [_row(each, _CLAIM) for each in volumes], "snapshots": [_row(each, _SNAPSHOT) for each in snapshots]}
     return {
-        "volumes": [_row(each, _CLAIM) for each in volumes if each["id"] not in held],
-        "snapshots": [_row(each, _SNAPSHOT) for each in snapshots],
-        "held": [f"{_row(each, _CLAIM)['says']} (snapshot {held[each['id']]['id']})" for each in volumes if each["id"] in held],
+        **{kind: [row for row in those if row["id"] not in holds] for kind, those in rows.items()},
+        "held": [f"{row['says']} ({holds[row['id']]})" for those in rows.values() for row in those if row["id"] in holds],
     }
 
 

@@ -25,6 +25,7 @@ Object = t.Mapping[str, t.Any]
 PASS, FAIL, SKIP = "pass", "fail", "skip"
 _APP_PORT = 8080
 _HOSTNAME = "kubernetes.io/hostname"
+_DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 _WORKERS = 6
 # Seconds for which CoreDNS and its clients may give the address that a service of this name had in the last run.
 _KEPT_BY_DNS = 45
@@ -591,9 +592,11 @@ _KEEPER = "keeper"
 
 
 def keeper_nodes(settings: Settings) -> tuple[str, str]:
-    """Return where the pod with a volume is first, and where it moves to: workers, if there are two."""
-    names = sorted(settings.node_ips)
-    return names[-1], names[-2] if len(names) > 1 else names[-1]
+    """Return where the pod with a volume is first, and where it moves to: workers, if there are two. A volume does not leave its zone."""
+    zones = {each["name"]: each.get("availability_zone") for each in settings.servers or ()}
+    *others, first = sorted(settings.node_ips)
+    near = [name for name in others if zones.get(name) == zones.get(first)]
+    return first, near[-1] if near else first
 
 
 def keeper(deployment: Object, node: str) -> Object:
@@ -870,10 +873,15 @@ def _last_event(kubectl: Kubectl, settings: Settings, name: str) -> str:
 def check_volume(kubectl: Kubectl, settings: Settings, begun: float) -> list[Check]:
     """See that a claim becomes a volume, that its data follow the pod to another node, and that it goes with the claim."""
     name, ours = "Volume", f"--namespace={settings.namespace}"
+    classes = kubectl.read("get", "storageclasses")["items"]
+    if not any((each["metadata"].get("annotations") or {}).get(_DEFAULT_CLASS) == "true" for each in classes):
+        return [Check(name, SKIP, "no class of volumes is the default")]
     first, second = keeper_nodes(settings)
-    pod = await_keeper(kubectl, settings, first)
-    made = time.monotonic() - begun
-    volume = kubectl.read(ours, "get", "persistentvolumeclaim", _KEEPER)["spec"].get("volumeName", "")
+    try:
+        pod = await_keeper(kubectl, settings, first)
+        made = time.monotonic() - begun
+    finally:
+        volume = lend(kubectl, settings)
     # The note has a pod begin anew where there is no other node.
     move = {"metadata": {"annotations": {"kos.labs/moved-to": second}}, "spec": {"nodeSelector": {_HOSTNAME: second}}}
     begun = time.monotonic()
@@ -904,6 +912,15 @@ def check_volume(kubectl: Kubectl, settings: Settings, begun: float) -> list[Che
             return [Check(name, FAIL, f"it does not go away with its claim: {last_line(gone.err)}")]
     seen = f"written on {first} {made:.0f} s after it was claimed, read on {second} {moved:.0f} s later, gone in {time.monotonic() - begun:.0f} s"
     return [Check(name, PASS, seen)]
+
+
+def lend(kubectl: Kubectl, settings: Settings) -> str:
+    """Have the claim's volume go with it, whatever its class keeps, and return its name, or nothing if there is none yet."""
+    ours = f"--namespace={settings.namespace}"
+    volume = kubectl.run(ours, "get", "persistentvolumeclaim", _KEEPER, "--output=jsonpath={.spec.volumeName}").out.strip()
+    if volume:
+        kubectl.run("patch", "persistentvolume", volume, "--patch", json.dumps({"spec": {"persistentVolumeReclaimPolicy": "Delete"}}))
+    return volume
 
 
 def await_keeper(kubectl: Kubectl, settings: Settings, node: str, besides: str = "") -> str:

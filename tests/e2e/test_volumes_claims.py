@@ -33,8 +33,10 @@ class World:
         self.paths = paths
         self.kubectl, self.tenant, self.image = functools.partial(kubectl, "-n", NAMESPACE), tenant, image
         self.client = kubectl
-        # Workers, if there are two.
-        self.here, self.there = sorted(nodes)[-1], sorted(nodes)[-2]
+        # Workers, if there are two. A volume does not leave its zone.
+        zones = {each["metadata"]["name"]: each["metadata"]["labels"].get(f"topology.{DRIVER}/zone") for each in self.get("nodes")["items"]}
+        *others, self.here = sorted(nodes)
+        self.there = next((name for name in reversed(others) if zones[name] == zones[self.here]), self.here)
 
     def inside(self, node, *command):
         argv = [str(self.paths.root / "tools/ssh_to_node"), node, *command]

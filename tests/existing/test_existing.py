@@ -55,6 +55,10 @@ class Cloud:
         config = openstack.config.OpenStackConfig(config_files=[self.environ["OS_CLIENT_CONFIG_FILE"]], load_envvars=False)
         return openstack.connection.Connection(config=config.get_one(cloud=self.environ["OS_CLOUD"]))
 
+    @property
+    def has_volumes(self) -> bool:
+        return bool(self.sdk.has_service("block-storage"))
+
     def everything(self) -> dict[str, set[str]]:
         """What the project has of its own, by kind."""
         network, own = self.sdk.network, {"project_id": self.sdk.current_project_id}
@@ -69,6 +73,8 @@ class Cloud:
             "floating ip": network.ips(**own),
             "security group": network.security_groups(**own),
             "load balancer": self.sdk.load_balancer.load_balancers(**own) if self.sdk.has_service("load-balancer") else (),
+            "volume": self.sdk.block_storage.volumes() if self.has_volumes else (),
+            "snapshot": self.sdk.block_storage.snapshots() if self.has_volumes else (),
         }
         return {kind: {each.id for each in found} for kind, found in kinds.items()}
 
@@ -185,6 +191,9 @@ def theirs(cloud: Cloud) -> t.Iterator[dict[str, set[str]]]:
         make("router", words=["theirs"])
         make("floating", "ip", words=["--description", "theirs", "public"])
         make("server", words=["--image", "debian-13", "--flavor", "kos.worker", "--network", "theirs", "--wait", "theirs"])
+        if cloud.has_volumes:
+            made = cloud.sdk.block_storage.get_volume(make("volume", words=["--size", "1", "theirs"]))
+            cloud.sdk.block_storage.wait_for_status(made, "available", failures=["error"], interval=1, wait=120)
         yield cloud.everything()
 
 

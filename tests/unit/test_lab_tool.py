@@ -16,7 +16,7 @@ import time
 import pytest
 from ansible_collections.kos.labs.plugins.callback import kos_stages
 
-from kos import KosError, bench, cli, footprint, host, lab, rings, venv
+from kos import KosError, bench, cli, footprint, host, lab, node, rings, venv
 
 BIG = host.Host(system="Linux", machine="x86_64", root=True, has_apt=True, memory=24 * host.GB, free={"/": 100 * host.GB})
 SANDBOX = lab.needs("sandbox", again=False, environ={})
@@ -467,3 +467,22 @@ def test_a_step_that_hangs_is_ended(root, tmp_path):
     paths = cli.Paths(root=root, state=tmp_path, cache=tmp_path)
     verdict = rings._run("1", rings.Step("hang", ["sleep", "60"], limit=1), paths, tmp_path, quiet=True)
     assert (verdict.word, verdict.failed) == ("failed", 1)
+
+
+def test_what_needs_a_filled_mirror_fails_without_one_once_it_is_filled(root, tmp_path, monkeypatch):
+    monkeypatch.setattr(rings, "_in_sandbox", lambda ring, steps, *_: steps)
+    paths = cli.Paths(root=root, state=tmp_path, cache=tmp_path)
+    steps = rings.ring2(paths, tmp_path, rings._parse(["2"]))
+    assert [step.name for step in steps[:2]] == ["reset", "create"]
+    (step,) = (step for step in steps if step.name == "components in Go")
+    words = [rings._run("2", each, paths, tmp_path, quiet=True).word for each in (step, dataclasses.replace(step, environ={}))]
+    assert words == ["failed", "passed"]
+
+
+@pytest.mark.parametrize("volumes", [False, True])
+def test_who_is_asked_is_told_which_volumes_go(monkeypatch, tmp_path, volumes):
+    asked = []
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", lambda question: asked.append(question) or "y")
+    assert node._agrees(["master1"], cli.Paths(root=tmp_path, state=tmp_path, cache=tmp_path), volumes=volumes)
+    assert all((words in asked[0]) == volumes for words in ("with all data", "cinder-retain", "clusters before this one"))

@@ -45,7 +45,10 @@ def refresh(argv: t.Sequence[str]) -> int:
     )
     parser.add_argument("--only-delete", action="store_true", help="do not make them again")
     parser.add_argument(
-        "--volumes", action="store_true", help="delete the volumes and snapshots of its claims, too; without it they are listed"
+        "--volumes",
+        action="store_true",
+        help="delete the volumes and snapshots that claims of a cluster of this name have made, too, also those that were to stay (cinder-retain); "
+        "without it they are listed",
     )
     parser.add_argument("--yes", action="store_true", help="do not ask")
     options = parser.parse_args(own)
@@ -99,6 +102,12 @@ def _agrees(nodes: t.Sequence[str], paths: Paths, *, volumes: bool) -> bool:
     if not sys.stdin.isatty():
         raise KosError("this removes servers and asks first; add --yes where nobody can answer.")
     what = ", ".join(nodes) or "no nodes, but perhaps networks"
-    more = ", and its volumes with all data" if volumes else ""
+    more = ""
+    if volumes:
+        # Their mark is the cluster's name, and they may outlive claims and clusters.
+        more = (
+            ", and with all data each volume and snapshot of its project that claims of a cluster of this name have made, "
+            "also of the class cinder-retain, and of clusters before this one"
+        )
     answer = input(f"Remove the cluster of {paths.state} ({what}) and all that runs in it{more}? [y/N] ")
     return answer.strip().lower() in ("y", "yes")

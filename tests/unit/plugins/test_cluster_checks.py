@@ -307,9 +307,16 @@ def attachment(name, volume):
     return {"metadata": {"name": name}, "spec": {"source": {"persistentVolumeName": volume}}}
 
 
-CLAIM = ("get persistentvolumeclaim", {"spec": {"volumeName": "pvc-1"}})
+def classes(*default):
+    notes = [{"annotations": {"storageclass.kubernetes.io/is-default-class": each}} if each else {} for each in default]
+    return ("get storageclasses", {"items": [{"metadata": each} for each in notes]})
+
+
+CLAIM = ("get persistentvolumeclaim keeper jsonpath", "pvc-1")
 KEPT = [
+    classes("", "true"),
     CLAIM,
+    ("patch persistentvolume pvc-1", "patched"),
     ("patch deployment", "patched"),
     ("cat /data/seen", "worker1\nmaster1\n"),
     ("get volumeattachments", {"items": [attachment("csi-1", "pvc-1"), attachment("csi-2", "pvc-2")]}),
@@ -349,15 +356,56 @@ NO_TYPE = {"items": [{"message": "failed to provision volume: no such type"}]}
 )
 def test_volume(hurried, pods, answers, verdict, seen):
     settings = dataclasses.replace(SETTINGS, volume=20)
-    (check,) = cluster_checks.check_volume(Answers(keeper_pods(*pods), *answers), settings, 0)
+    kubectl = Answers(keeper_pods(*pods), *answers)
+    (check,) = cluster_checks.check_volume(kubectl, settings, 0)
     assert check.verdict == verdict
     assert seen in check.seen
+    assert lent(kubectl)
 
 
-def test_a_claim_that_stays_one_is_told_with_its_reason(hurried):
-    kubectl = Answers(keeper_pods(*[("worker1", False)] * 50), ("involvedObject.name=keeper ", NO_TYPE), ("get events", {"items": []}))
+@pytest.mark.parametrize(
+    ("zones", "expected"),
+    [
+        (None, ("c", "b")),
+        ({"a": "one", "b": "one", "c": "one"}, ("c", "b")),
+        ({"a": "one", "b": "two", "c": "one"}, ("c", "a")),
+        ({"a": "one", "b": "one", "c": "two"}, ("c", "c")),
+    ],
+)
+def test_the_pod_with_a_volume_stays_in_its_zone(zones, expected):
+    servers = zones and [{"name": name, "availability_zone": zone} for name, zone in zones.items()]
+    settings = dataclasses.replace(SETTINGS, node_ips=dict.fromkeys("abc", "172.18.0.1"), servers=servers)
+    assert cluster_checks.keeper_nodes(settings) == expected
+
+
+def lent(kubectl):
+    """Tell whether the volume was made one that goes with its claim."""
+    return any(
+        "persistentvolume" in asked and '"persistentVolumeReclaimPolicy": "Delete"' in asked[-1]
+        for asked, _ in kubectl.asked
+        if asked[0] == "patch"
+    )
+
+
+@pytest.mark.parametrize(("volume", "expected"), [("", False), ("pvc-1", True)])
+def test_a_claim_that_stays_one_is_told_with_its_reason(hurried, volume, expected):
+    kubectl = Answers(
+        classes("true"),
+        keeper_pods(*[("worker1", False)] * 50),
+        ("involvedObject.name=keeper ", NO_TYPE),
+        ("get events", {"items": []}),
+        ("get persistentvolumeclaim", volume),
+        ("patch persistentvolume pvc-1", ""),
+    )
     with pytest.raises(ClusterCheckError, match="no pod on worker1 has it after 20 s: failed to provision volume: no such type"):
         cluster_checks.check_volume(kubectl, dataclasses.replace(SETTINGS, volume=20), 0)
+    assert lent(kubectl) == expected
+
+
+@pytest.mark.parametrize("default", [(), ("",), ("false",)])
+def test_without_a_default_class_no_volume_is_waited_for(default):
+    (check,) = cluster_checks.check_volume(Answers(classes(*default)), dataclasses.replace(SETTINGS, volume=20), 0)
+    assert (check.verdict, check.seen) == ("skip", "no class of volumes is the default")
 
 
 @pytest.mark.parametrize("seconds", [0, 20])

@@ -43,3 +43,28 @@ def test_volumes_and_snapshots_of_the_cluster_are_found_with_their_claims():
 def test_a_volume_with_a_snapshot_of_somebody_else_is_held():
     found = cluster_volumes({"volumes": [volume("a", "kos")], "snapshots": [snapshot("s", "a")]}, "kos")
     assert (ids(found), found["held"]) == ({"volumes": [], "snapshots": []}, ["id-a, 1 GB, available, of shop/a (snapshot id-s)"])
+
+
+def attached(server):
+    return {"status": "in-use", "attachments": [{"server_id": server}]}
+
+
+def test_a_volume_is_held_by_a_server_that_is_there_and_by_no_other():
+    project = {"volumes": [volume("a", "kos", **attached("gone")), volume("b", "kos", **attached("theirs"))], "servers": [{"id": "theirs"}]}
+    found = cluster_volumes(project, "kos")
+    assert (ids(found)["volumes"], found["held"]) == (["id-a"], ["id-b, 1 GB, in-use, of shop/b (server theirs)"])
+
+
+def test_what_cinder_failed_to_delete_is_held_and_so_is_the_volume_of_such_a_snapshot():
+    stuck = {"status": "error_deleting"}
+    project = {
+        "volumes": [volume("a", "kos", **stuck), volume("b", "kos")],
+        "snapshots": [{**snapshot("s", "b", "kos"), **stuck}],
+    }
+    found = cluster_volumes(project, "kos")
+    assert ids(found) == {"volumes": [], "snapshots": []}
+    assert found["held"] == [
+        "id-a, 1 GB, error_deleting, of shop/a (which only the cloud's operator can end)",
+        "id-b, 1 GB, available, of shop/b (snapshot id-s)",
+        "id-s, 1 GB, error_deleting (which only the cloud's operator can end)",
+    ]
