@@ -8,6 +8,7 @@ import subprocess
 
 import pytest
 
+from kos import mirror_build
 from kos.cli import Paths
 
 
@@ -16,17 +17,10 @@ def go(root):
     """Return a call of the Go that the mirror has installed, or skip where it has never built anything, unless it must have."""
     cache = Paths.of().cache
     lacking = pytest.fail if os.environ.get("KOS_MIRROR_IS_FILLED") else pytest.skip
-    program = next((cache / "go-toolchain").glob("lib/python*/site-packages/go/bin/go"), None)
+    program = next(mirror_build.installed_go(cache), None)
     if program is None:
         lacking("there is no Go: tools/mirror installs it into the cache")
-    environment = {
-        **os.environ,
-        "GOTOOLCHAIN": "local",
-        "GOFLAGS": "-mod=readonly -trimpath",
-        "GOMODCACHE": str(cache / "go-mod"),
-        "GOCACHE": str(cache / "go-build"),
-        "CGO_ENABLED": "0",
-    }
+    environment = {**mirror_build.go_environment(cache), "GOFLAGS": "-mod=readonly -trimpath", "CGO_ENABLED": "0"}
 
     def call(*arguments):
         return subprocess.run(

@@ -21,7 +21,7 @@ from kos import KosError
 from kos import mirror_oci as oci
 from kos.mirror_plan import Components, File, Image, Item, Layer, Program, Recipe, fingerprint
 
-__all__ = ["Builder", "go_arguments", "sha256_of"]
+__all__ = ["Builder", "go_arguments", "go_environment", "installed_go", "sha256_of"]
 
 # Raise it when what is built changes although no recipe did.
 _GENERATION = 1
@@ -55,6 +55,16 @@ def go_arguments(recipe: Recipe, programs: t.Sequence[Program], folder: pathlib.
         flags = " ".join([*link, *(f"-X={stamp}" for stamp in program.stamps)])
         arguments.append(f"-ldflags={program.package}={flags}")
     return [*arguments, *(str(program.package) for program in programs)]
+
+
+def go_environment(cache: pathlib.Path) -> dict[str, str]:
+    """Return what makes Go keep what it fetches and compiles in the cache, and fetch no other Go."""
+    return {**os.environ, "GOTOOLCHAIN": "local", "GOMODCACHE": str(cache / "go-mod"), "GOCACHE": str(cache / "go-build")}
+
+
+def installed_go(cache: pathlib.Path) -> t.Iterator[pathlib.Path]:
+    """Yield each Go that builds have installed in the cache, of whatever version."""
+    return (cache / "go-toolchain").glob("lib/python*/site-packages/go/bin/go")
 
 
 def executable(package: str) -> str:
@@ -215,14 +225,7 @@ class Builder:
                 self._store(program, pathlib.Path(folder) / executable(str(program.package)))
 
     def _go_environment(self) -> dict[str, str]:
-        return {
-            **os.environ,
-            "GOTOOLCHAIN": "local",
-            "GOFLAGS": "-trimpath",
-            "GOMODCACHE": str(self._cache / "go-mod"),
-            "GOCACHE": str(self._cache / "go-build"),
-            "GOARCH": self._components.arch,
-        }
+        return {**go_environment(self._cache), "GOFLAGS": "-trimpath", "GOARCH": self._components.arch}
 
     def _of_module(self, item: File) -> bytes:
         """Return a file of a Go module; go checks the module against go.sum when it fetches it."""
@@ -262,7 +265,7 @@ class Builder:
         return self._go_binary
 
     def _installed_go(self) -> pathlib.Path | None:
-        for path in (self._cache / "go-toolchain").glob("lib/python*/site-packages/go/bin/go"):
+        for path in installed_go(self._cache):
             seen = subprocess.run(
                 [path, "version"], capture_output=True, text=True, check=False, env={**os.environ, "GOTOOLCHAIN": "local"}
             )

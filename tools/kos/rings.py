@@ -253,7 +253,7 @@ def ring3(paths: Paths, scratch: pathlib.Path, options: argparse.Namespace) -> l
     labs = lab.numbered(paths.root)
     steps = [
         Step(f"lab {labs[0]}, killed", [str(tools / "lab"), labs[0]], killed_after=75),
-        *(step for name in labs for step in _lab(name, tools, briefly=_BALANCED < name < labs[-1])),
+        *(step for name in labs for step in _lab(paths, name, briefly=_BALANCED < name < labs[-1])),
         *_again(labs[-1], tools, state),
         Step("end to end", ["pytest", *_clients_alone()], pytest=True, limit=30 * _MINUTE),
         Step("data before the stop", ["pytest", "tests/e2e/survive", "-k", "before"], pytest=True),
@@ -286,9 +286,8 @@ def ring_full(paths: Paths, scratch: pathlib.Path, options: argparse.Namespace) 
 def ring_faults(paths: Paths, scratch: pathlib.Path, options: argparse.Namespace) -> list[Verdict]:
     """Lose amphorae and workers of Octavia in the newest lab, and want more than there is."""
     state = _test_state(paths, "faults")
-    newest = lab.numbered(paths.root)[-1]
     steps = [
-        Step(f"lab {newest}", [str(paths.root / "tools/lab"), newest], limit=60 * _MINUTE),
+        _run_lab(paths, lab.numbered(paths.root)[-1]),
         # What passed says how long it took.
         Step("faults", ["pytest", "-rP", "tests/e2e/faults"], pytest=True, limit=40 * _MINUTE),
     ]
@@ -302,7 +301,7 @@ def ring_masters(paths: Paths, scratch: pathlib.Path, options: argparse.Namespac
     labs = lab.numbered(paths.root)
     newest = labs[-1]
     steps = [
-        Step(f"lab {labs[0]}", [str(tools / "lab"), labs[0]], limit=60 * _MINUTE),
+        _run_lab(paths, labs[0]),
         Step("refresh", [str(tools / "refresh"), "--yes"], limit=20 * _MINUTE),
         Step(
             f"lab {newest} after refresh, three masters",
@@ -318,9 +317,8 @@ def ring_masters(paths: Paths, scratch: pathlib.Path, options: argparse.Namespac
 def ring_existing(paths: Paths, scratch: pathlib.Path, options: argparse.Namespace) -> list[Verdict]:
     """Use the newest lab's cloud as somebody else's."""
     state = _test_state(paths, "existing")
-    newest = lab.numbered(paths.root)[-1]
     steps = [
-        Step(f"lab {newest}", [str(paths.root / "tools/lab"), newest], limit=60 * _MINUTE),
+        _run_lab(paths, lab.numbered(paths.root)[-1]),
         Step("existing cloud", ["pytest", "tests/existing"], pytest=True, limit=40 * _MINUTE),
     ]
     return _in_sandbox("existing", steps, state, scratch, options)
@@ -329,11 +327,9 @@ def ring_existing(paths: Paths, scratch: pathlib.Path, options: argparse.Namespa
 def ring_storage(paths: Paths, scratch: pathlib.Path, options: argparse.Namespace) -> list[Verdict]:
     """Try the volumes' driver with what upstream tries every driver with."""
     state = _test_state(paths, "storage")
-    tools = paths.root / "tools"
-    newest = lab.numbered(paths.root)[-1]
     steps = [
-        Step(f"lab {newest}", [str(tools / "lab"), newest], limit=60 * _MINUTE),
-        Step("upstream's tests", [str(tools / "mirror"), "auto", "--only=tests"], limit=40 * _MINUTE),
+        _run_lab(paths, lab.numbered(paths.root)[-1]),
+        Step("upstream's tests", [str(paths.root / "tools/mirror"), "auto", "--only=tests"], limit=40 * _MINUTE),
         Step("storage", ["pytest", "-rP", "tests/e2e/storage"], pytest=True, limit=110 * _MINUTE),
     ]
     return _in_sandbox("storage", steps, state, scratch, options)
@@ -355,9 +351,13 @@ DEFAULT = ("1", "2", "3")
 SIDE_BY_SIDE = ("2", "3")
 
 
-def _lab(name: str, tools: pathlib.Path, *, briefly: bool) -> list[Step]:
+def _run_lab(paths: Paths, name: str, *options: str) -> Step:
+    return Step(f"lab {name}", [str(paths.root / "tools/lab"), name, *options], limit=60 * _MINUTE)
+
+
+def _lab(paths: Paths, name: str, *, briefly: bool) -> list[Step]:
     """Run a lab, and what only that one shows: those that come after it have another pod network."""
-    steps = [Step(f"lab {name}", [str(tools / "lab"), name, *(BRIEFLY if briefly else ())], limit=60 * _MINUTE)]
+    steps = [_run_lab(paths, name, *(BRIEFLY if briefly else ()))]
     if name == _ROUTED:
         steps.append(Step(f"pod network of lab {name}", ["pytest", "tests/e2e/test_pod_network.py"], pytest=True, limit=15 * _MINUTE))
     return steps

@@ -50,12 +50,26 @@ def appears(inside: t.Callable[[str, str], str], server: str, volume: t.Any) -> 
     return time.monotonic() - start
 
 
+def format_and_mount(inside: t.Callable[[str, str], str], server: str, volume: t.Any) -> None:
+    inside(server, f"mkfs.ext4 -q {link(volume)} && mkdir -p {PLACE} && mount {link(volume)} {PLACE}")
+
+
+@pytest.fixture
+def mounted(volumes, servers, inside):
+    """Return a volume with a file system that the first server has mounted."""
+    volume = volumes.make()
+    volumes.attach(volume, servers[0])
+    appears(inside, servers[0], volume)
+    format_and_mount(inside, servers[0], volume)
+    return volume
+
+
 def test_data_goes_with_a_volume_from_server_to_server(volumes, servers, inside):
     first, second = servers
     volume = volumes.make()
     volumes.attach(volume, first)
     print(f"{link(volume)} after {appears(inside, first, volume):.1f} s, with the time of the login")
-    inside(first, f"mkfs.ext4 -q {link(volume)} && mkdir -p {PLACE} && mount {link(volume)} {PLACE}")
+    format_and_mount(inside, first, volume)
     inside(first, f"echo here I am > {PLACE}/file && umount {PLACE}")
     volumes.detach(volume, first)
     inside(first, f'timeout 10 sh -c "while [ -e {link(volume)} ]; do sleep 0.1; done"')
@@ -76,12 +90,8 @@ def test_a_volume_goes_although_a_loop_device_of_it_stays(volumes, servers, insi
     appears(inside, second, volume)
 
 
-def test_a_volume_grows_under_a_file_system_in_use(volumes, servers, inside):
-    server = servers[0]
-    volume = volumes.make()
-    volumes.attach(volume, server)
-    appears(inside, server, volume)
-    inside(server, f"mkfs.ext4 -q {link(volume)} && mkdir -p {PLACE} && mount {link(volume)} {PLACE}")
+def test_a_volume_grows_under_a_file_system_in_use(volumes, mounted, servers, inside):
+    server, volume = servers[0], mounted
     volumes.storage.extend_volume(volume, 2)
     volumes.settle(volume, "in-use")
     grown = f"[ $(blockdev --getsize64 {link(volume)}) = {2 * 2**30} ]"
@@ -91,16 +101,10 @@ def test_a_volume_grows_under_a_file_system_in_use(volumes, servers, inside):
     inside(server, f"resize2fs {link(volume)} || {at_rest}\n[ $(df --output=size --block-size=1M {PLACE} | tail -1) -gt 1500 ]")
 
 
-def test_a_snapshot_becomes_a_larger_volume(volumes, servers, inside):
+def test_a_snapshot_becomes_a_larger_volume(volumes, mounted, servers, inside):
     server = servers[0]
-    volume = volumes.make()
-    volumes.attach(volume, server)
-    appears(inside, server, volume)
-    inside(
-        server,
-        f"mkfs.ext4 -q {link(volume)} && mkdir -p {PLACE} && mount {link(volume)} {PLACE} && echo before > {PLACE}/file && sync -f {PLACE}",
-    )
-    snapshot = volumes.snapshot(volume)
+    inside(server, f"echo before > {PLACE}/file && sync -f {PLACE}")
+    snapshot = volumes.snapshot(mounted)
     inside(server, f"echo after > {PLACE}/file && umount {PLACE}")
     larger = volumes.make(2, snapshot_id=snapshot.id)
     volumes.attach(larger, server)
@@ -108,18 +112,12 @@ def test_a_snapshot_becomes_a_larger_volume(volumes, servers, inside):
     assert inside(server, f"mount {link(larger)} {PLACE} && cat {PLACE}/file") == "before"
 
 
-def test_a_snapshot_of_a_volume_that_is_written_is_whole(volumes, servers, inside):
+def test_a_snapshot_of_a_volume_that_is_written_is_whole(volumes, mounted, servers, inside):
     server = servers[0]
-    volume = volumes.make()
-    volumes.attach(volume, server)
-    appears(inside, server, volume)
-    inside(
-        server,
-        f"mkfs.ext4 -q {link(volume)} && mkdir -p {PLACE} && mount {link(volume)} {PLACE} && head -c 200M /dev/urandom > {PLACE}/ballast",
-    )
+    inside(server, f"head -c 200M /dev/urandom > {PLACE}/ballast")
     write = f"while [ -e {PLACE}/go ]; do n=$((n + 1)); echo $n >> {PLACE}/lines; done"
     inside(server, f"touch {PLACE}/go; nohup sh -c 'n=0; {write}' > /dev/null 2>&1 &")
-    copy = volumes.make(1, snapshot_id=volumes.snapshot(volume).id)
+    copy = volumes.make(1, snapshot_id=volumes.snapshot(mounted).id)
     inside(server, f"rm {PLACE}/go; sleep 0.5; umount {PLACE}")
     volumes.attach(copy, server)
     appears(inside, server, copy)

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import pathlib
 import shutil
 import subprocess
 
 import pytest
 
+from kos import mirror_build
 from kos.cli import Paths
 
 SOURCE = pathlib.Path(__file__).parent / "reader"
@@ -40,7 +40,7 @@ class Reader:
 
 
 def find_go(cache: pathlib.Path) -> str | None:
-    own = next((cache / "go-toolchain").glob("lib/python*/site-packages/go/bin/go"), None)
+    own = next(mirror_build.installed_go(cache), None)
     return str(own) if own else shutil.which("go")
 
 
@@ -51,14 +51,7 @@ def reader(tmp_path_factory):
     if go is None:
         pytest.skip("there is no Go: tools/mirror installs it into the cache")
     program = tmp_path_factory.mktemp("reader") / "reader"
-    environment = {
-        **os.environ,
-        "GOTOOLCHAIN": "local",
-        "GOFLAGS": "-mod=readonly -trimpath -buildvcs=false",
-        "GOMODCACHE": str(cache / "go-mod"),
-        "GOCACHE": str(cache / "go-build"),
-        "CGO_ENABLED": "0",
-    }
+    environment = {**mirror_build.go_environment(cache), "GOFLAGS": "-mod=readonly -trimpath -buildvcs=false", "CGO_ENABLED": "0"}
     built = subprocess.run([go, "build", "-o", str(program), "."], cwd=SOURCE, env=environment, capture_output=True, text=True, check=False)
     if built.returncode and any(word in built.stderr for word in UNREACHABLE):
         pytest.skip(f"the readers' code cannot be had: {built.stderr.strip().splitlines()[-1]}")
