@@ -199,7 +199,7 @@ def furnish(
             target = root / inside
             if not first and not str(inside).startswith(_OURS):
                 continue
-            mode = 0o755 if inside.parts[0] == "usr" else 0o644
+            mode = 0o755 if os.access(file, os.X_OK) else 0o644
             changed |= host.write(target, file.read_text(encoding="utf-8"), mode)
     for name, text in _texts(sandbox, machine, mirrors=mirrors, dns=dns).items():
         # Name resolution and proxies follow the host.
