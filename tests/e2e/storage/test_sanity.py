@@ -4,18 +4,29 @@
 from __future__ import annotations
 
 import json
+import pathlib
 import re
 import subprocess
+import tempfile
 import xml.etree.ElementTree
 
 import pytest
+from csi_relay import relay
+from volumes import connect
+
+from kos.node import ssh_command
 
 POD = "csi-sanity"
-PLACE = "/var/lib/kubelet/plugins/kos-sanity"
+# Where a login without rights may come, and where mounts reach from the driver to the node.
+PLACE = "/run/kos-sanity"
+MOUNTS = "/var/lib/kubelet/plugins/kos-sanity"
 MINUTES = 25
+GIB = 2**30
 
 # What is left out, by a part of its name, and why.
-LEFT_OUT: dict[str, str] = {}
+LEFT_OUT = {
+    "should fail when an invalid starting_token is passed": "the driver looks at the token only where a number of entries is asked for",
+}
 
 
 @pytest.fixture(scope="module")
@@ -73,28 +84,60 @@ def driver(kubectl, node, inside, wait_for):
     }
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": POD, "namespace": "kube-system"}, "spec": spec}
     try:
+        assert inside(f"mkdir --parents {MOUNTS}").returncode == 0
         kubectl("apply", "-f", "-", input=json.dumps(pod))
         wait_for("the driver's socket", lambda: inside(f"test -S {PLACE}/csi.sock").returncode == 0, 120)
         yield f"{PLACE}/csi.sock"
     finally:
         kubectl("-n", "kube-system", "delete", "pod", POD, "--ignore-not-found", "--timeout=60s")
-        inside(f"rm --recursive --force {PLACE}")
+        inside(f"rm --recursive --force {PLACE} {MOUNTS}")
 
 
 @pytest.fixture(scope="module")
-def results(program, driver, inside):
+def settle(paths, contract, wait_for):
+    """Return what waits until the cloud has done what it was asked for."""
+    storage = connect(paths, contract).block_storage
+
+    def settled():
+        return not any(each.status.endswith("ing") for each in [*storage.volumes(), *storage.snapshots()])
+
+    return lambda: wait_for("the end of what the driver has begun", settled, 120)
+
+
+@pytest.fixture(scope="module")
+def endpoint(driver, settle, inside, nodes, node, wait_for):
+    """Return a socket on the node that leads to the driver by way of the relay, which runs here."""
+    asked = f"{PLACE}/asked.sock"
+    # A folder whose name leaves room: sockets' names are short.
+    with tempfile.TemporaryDirectory(prefix="kos-csi-") as folder:
+        theirs, ours = pathlib.Path(folder, "driver.sock"), pathlib.Path(folder, "relay.sock")
+        assert inside(f"chmod 0777 {PLACE}; chmod 0666 {driver}").returncode == 0
+        *ssh, address = ssh_command(nodes[node])
+        argv = [*ssh, "-N", "-o", "ExitOnForwardFailure=yes", "-L", f"{theirs}:{driver}", "-R", f"{asked}:{ours}", address]
+        with relay(theirs, ours, settle), subprocess.Popen(argv, stdin=subprocess.DEVNULL) as tunnel:
+            try:
+                wait_for("the way to the relay", lambda: inside(f"test -S {asked}").returncode == 0, 60)
+                yield asked
+            finally:
+                tunnel.terminate()
+
+
+@pytest.fixture(scope="module")
+def results(program, endpoint, inside, paths):
     """Run it all; return what became of each of its tests: nothing, or why it failed."""
     with program.open("rb") as binary:
         assert inside(f"cat > {PLACE}/csi-sanity; chmod 0755 {PLACE}/csi-sanity", stdin=binary).returncode == 0
-    skip = f"--ginkgo.skip={'|'.join(map(re.escape, LEFT_OUT))}" if LEFT_OUT else ""
-    command = (
-        f'{PLACE}/csi-sanity --csi.endpoint=unix://{driver} --csi.mountdir={PLACE}/target --csi.stagingdir={PLACE}/staging "{skip}" '
-        f"--csi.testvolumesize=1073741824 --csi.testvolumeexpandsize=2147483648 --ginkgo.junit-report={PLACE}/junit.xml "
-        f"--ginkgo.timeout={MINUTES}m"
-    )
-    done = inside(command, timeout=(MINUTES + 2) * 60)
+    argv = [
+        f"{PLACE}/csi-sanity", f"--csi.endpoint=unix://{endpoint}", f"--csi.mountdir={MOUNTS}/target", f"--csi.stagingdir={MOUNTS}/staging",
+        f"--csi.testvolumesize={GIB}", f"--csi.testvolumeexpandsize={2 * GIB}", f"--ginkgo.junit-report={PLACE}/junit.xml",
+        f"--ginkgo.timeout={MINUTES}m", "--ginkgo.no-color",
+    ]  # fmt: skip
+    if LEFT_OUT:
+        argv.append(f"--ginkgo.skip={'|'.join(map(re.escape, LEFT_OUT))}")
+    done = inside(" ".join(f'"{word}"' for word in argv), timeout=(MINUTES + 2) * 60)
+    (paths.state / "csi-sanity.log").write_bytes(done.stdout + done.stderr)
     report = inside(f"cat {PLACE}/junit.xml")
-    assert report.returncode == 0, done.stdout[-3000:].decode(errors="replace")
+    assert report.returncode == 0, (done.stdout + done.stderr)[-3000:].decode(errors="replace")
     cases = xml.etree.ElementTree.fromstring(report.stdout).iter("testcase")
     found = {each.get("name"): each for each in cases if each.get("name", "").startswith("[It]") and each.find("skipped") is None}
     return {
