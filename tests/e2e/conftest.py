@@ -28,6 +28,12 @@ def paths() -> Paths:
 
 
 @pytest.fixture(scope="session")
+def briefly() -> bool:
+    """Return whether there is time for a few of many tests only."""
+    return bool(os.environ.get("KOS_BRIEFLY"))
+
+
+@pytest.fixture(scope="session")
 def versions(root: pathlib.Path) -> dict[str, str]:
     return yaml.safe_load((root / "group_vars/all/versions.yaml").read_text(encoding="utf-8"))
 

@@ -35,6 +35,8 @@ _ROUTED = "5"
 _BALANCED = "3"
 # What verification has the cloud make takes it a minute or two each time: it is asked for where it is new, and of the newest lab.
 BRIEFLY = ("--", "-e", json.dumps({"kube_verify_load_balancer_seconds": 0, "kube_verify_volume_seconds": 0}))
+# What upstream tries every driver of volumes with.
+UPSTREAMS = ("tests/e2e/storage/test_sanity.py", "tests/e2e/storage/test_external.py")
 # What another sandbox takes of a disk, beyond what one needs with the caches that both share.
 _ANOTHER_DISK = 10 * host.GB
 
@@ -256,6 +258,8 @@ def ring3(paths: Paths, scratch: pathlib.Path, options: argparse.Namespace) -> l
         *(step for name in labs for step in _lab(paths, name, briefly=_BALANCED < name < labs[-1])),
         *_again(labs[-1], tools, state),
         Step("end to end", ["pytest", *_clients_alone()], pytest=True, limit=30 * _MINUTE),
+        _upstreams_tests(paths),
+        Step("storage, briefly", ["pytest", "-rP", *UPSTREAMS], pytest=True, limit=20 * _MINUTE, environ={"KOS_BRIEFLY": "yes"}),
         Step("data before the stop", ["pytest", "tests/e2e/survive", "-k", "before"], pytest=True),
         *_stopped_and_started(tools),
         Step("data after the start", ["pytest", "tests/e2e/survive", "-k", "after"], pytest=True),
@@ -329,7 +333,7 @@ def ring_storage(paths: Paths, scratch: pathlib.Path, options: argparse.Namespac
     state = _test_state(paths, "storage")
     steps = [
         _run_lab(paths, lab.numbered(paths.root)[-1]),
-        Step("upstream's tests", [str(paths.root / "tools/mirror"), "auto", "--only=tests"], limit=40 * _MINUTE),
+        _upstreams_tests(paths),
         Step("storage", ["pytest", "-rP", "tests/e2e/storage"], pytest=True, limit=110 * _MINUTE),
     ]
     return _in_sandbox("storage", steps, state, scratch, options)
@@ -349,6 +353,10 @@ RINGS = {
 DEFAULT = ("1", "2", "3")
 # Those that run at the same time where there is memory for their sandboxes.
 SIDE_BY_SIDE = ("2", "3")
+
+
+def _upstreams_tests(paths: Paths) -> Step:
+    return Step("upstream's tests", [str(paths.root / "tools/mirror"), "auto", "--only=tests"], limit=40 * _MINUTE)
 
 
 def _run_lab(paths: Paths, name: str, *options: str) -> Step:
