@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+import time
 import typing as t
 
 import openstack
@@ -59,8 +60,14 @@ class Volumes:
         self.settle(volume, "in-use")
 
     def detach(self, volume: t.Any, server: str) -> None:
-        self.cloud.compute.delete_volume_attachment(self.nodes[server]["server_id"], volume.id)
+        number = self.nodes[server]["server_id"]
+        self.cloud.compute.delete_volume_attachment(number, volume.id)
         self.settle(volume, "available")
+        # Nova gives the volume back first, and then forgets it.
+        end = time.monotonic() + PATIENCE
+        while any(each.volume_id == volume.id for each in self.cloud.compute.volume_attachments(number)):
+            assert time.monotonic() < end, f"Nova does not forget {volume.id}"
+            time.sleep(0.5)
 
     def remove_all(self) -> None:
         for volume in self.storage.volumes(name=self.name):

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import configparser
+import contextlib
 import functools
 import importlib
 import itertools
@@ -543,6 +544,7 @@ def driver(volumes, package, monkeypatch):
         monkeypatch.setitem(sys.modules, name, mock.MagicMock())
     sys.modules["cinder"].interface.volumedriver = lambda made: made
     sys.modules["cinder"].exception.VolumeBackendAPIException = RuntimeError
+    sys.modules["cinder"].exception.VolumeNotFound = type("VolumeNotFound", (Exception,), {"__init__": lambda self, **_: None})
     sys.modules["cinder.objects"].fields.SnapshotStatus = mock.Mock(
         DELETING="deleting", RESTORING="restoring", AVAILABLE="available", ERROR="error"
     )
@@ -601,6 +603,34 @@ def test_a_revert_that_was_killed_is_over(driver):
     assert (volume.status, snapshot.status) == ("available", "available")
     assert (volume.save.call_count, snapshot.save.call_count) == (1, 1)
     assert driver.snapshot_revert_use_temp_snapshot() is False
+
+
+class Volume(mock.Mock):
+    """A volume as Cinder hands it to the driver."""
+
+    exists = mock.Mock(return_value=True)
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("way", ["create_volume", "create_volume_from_snapshot", "create_cloned_volume"])
+def test_a_volume_that_was_deleted_while_it_was_made_leaves_nothing(driver, volumes, monkeypatch, way, known):
+    monkeypatch.setattr(Volume, "exists", mock.Mock(return_value=known))
+    monkeypatch.setattr(sys.modules["cinder_loopfile.driver"], "GIB", MIB)
+    volumes.create(OTHER, MIB)
+    volume, source = Volume(size=1), Volume(size=1)
+    volume.name, source.name = VOLUME, OTHER
+    with contextlib.nullcontext() if known else pytest.raises(sys.modules["cinder"].exception.VolumeNotFound):
+        getattr(driver, way)(*[volume, source][: 1 if way == "create_volume" else 2])
+    assert volumes.names() == sorted([OTHER, *[VOLUME] * known])
+
+
+def test_files_that_nobody_knows_of_are_told_and_stay(driver, volumes):
+    for name in (VOLUME, OTHER, SNAPSHOT):
+        volumes.create(name, MIB)
+    driver.update_provider_info([entry(VOLUME)], [entry(SNAPSHOT)])
+    told = [call.args for call in sys.modules["cinder_loopfile.driver"].LOG.warning.call_args_list]
+    assert [words[1] for words in told if words[0].startswith("Nobody knows")] == [volumes.path(OTHER)]
+    assert OTHER in volumes.names()
 
 
 # In a namespace of its own, as servers are. A copy begins, and waits until it is told to go on.

@@ -8,6 +8,7 @@ import os
 import socket
 import typing as t
 
+from cinder import context as cinder_context
 from cinder import exception, interface, utils
 from cinder.image import image_utils
 from cinder.objects import fields
@@ -50,6 +51,20 @@ def _told() -> t.Iterator[None]:
         yield
     except (store.StoreError, OSError) as problem:
         raise exception.VolumeBackendAPIException(data=str(problem)) from problem
+
+
+@contextlib.contextmanager
+def _told_of_new(volume: t.Any, files: store.Store) -> t.Iterator[None]:
+    """Say the same of what makes a volume, and leave nothing of one that is gone by then.
+
+    Cinder's API deletes by itself what no service has yet (`delete` in cinder/volume/api.py), also when one is about to make it.
+    """
+    with _told():
+        yield
+        if not type(volume).exists(cinder_context.get_admin_context(), volume.id):
+            LOG.warning("%s was deleted while it was made.", volume.name)
+            files.delete(volume.name)
+            raise exception.VolumeNotFound(volume_id=volume.id)
 
 
 @interface.volumedriver
@@ -125,13 +140,17 @@ class LoopFileDriver(driver.VolumeDriver):
             elif snapshot.status == fields.SnapshotStatus.RESTORING:
                 snapshot.status = fields.SnapshotStatus.AVAILABLE
                 snapshot.save()
+        known = {each.name for each in (*volumes, *snapshots)}
+        for name in sorted(set(self._store.names()) - known):
+            # Cinder deletes what it knows of, and nobody else's word is enough.
+            LOG.warning("Nobody knows of %s: it takes room until somebody removes it.", self._store.path(name))
         return None, None
 
     # --- volumes and snapshots
 
     def create_volume(self, volume: t.Any) -> None:
         """Make an empty volume."""
-        with _told():
+        with _told_of_new(volume, self._store):
             self._store.create(volume.name, volume.size * GIB)
 
     def delete_volume(self, volume: t.Any) -> None:
@@ -156,12 +175,12 @@ class LoopFileDriver(driver.VolumeDriver):
 
     def create_volume_from_snapshot(self, volume: t.Any, snapshot: t.Any) -> None:
         """Make a volume of what a snapshot holds."""
-        with _told():
+        with _told_of_new(volume, self._store):
             self._store.copy(snapshot.name, volume.name, volume.size * GIB)
 
     def create_cloned_volume(self, volume: t.Any, src_vref: t.Any) -> None:
         """Make a volume of what another one holds."""
-        with _told():
+        with _told_of_new(volume, self._store):
             self._store.copy(src_vref.name, volume.name, volume.size * GIB)
 
     def revert_to_snapshot(self, context: t.Any, volume: t.Any, snapshot: t.Any) -> None:
