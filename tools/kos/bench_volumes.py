@@ -39,6 +39,9 @@ def measure(paths: Paths) -> None:
     machines = node.hosts(paths, "storage")
     if not (paths.state / "cinder_csi.conf").exists() or not machines:
         raise KosError("the lab that stands has no volumes; run tools/lab 7 first.")
+    name, machine = next(iter(machines.items()))
+    if subprocess.run([*node.ssh_command(machine), "fio --version"], stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode:
+        raise KosError(f"{name} has no fio to compare with; run apt-get install fio there, then this again.")
     kubectl = [str(paths.state / "bin/kubectl"), "--kubeconfig", str(paths.state / "kubeconfig/admin"), "--namespace", _NAMESPACE]
     before = os.getloadavg()[0]
     try:
@@ -58,7 +61,6 @@ def measure(paths: Paths) -> None:
             ),
         ]
         say("\n" + table(("what", "seconds"), [(what, f"{seconds:.1f}") for what, seconds in rows]))
-        machine = next(iter(machines.values()))
         places: list[tuple[Run, str]] = [
             (lambda argv: _run([*kubectl, "exec", "one", "--", *argv]), "/data/fio"),
             (lambda argv: _run([*node.ssh_command(machine), shlex.join(argv)]), "/var/lib/cinder/fio"),
@@ -114,9 +116,9 @@ def _apply(kubectl: t.Sequence[str], *objects: Object) -> None:
 def _run(argv: t.Sequence[str], text: str = "") -> str:
     done = subprocess.run(argv, input=text, capture_output=True, text=True, check=False)
     if done.returncode:
-        missing = "; tools/mirror auto --only=tests makes the image of the pod, `apt-get install fio` brings fio to the machine"
+        missing = "; tools/mirror auto --only=tests makes the image of the pod"
         told = done.stderr.strip() or "no message"
-        raise KosError(f"{' '.join(argv[:8])} failed: {told}{missing if 'fio' in argv or 'condition' in told else ''}")
+        raise KosError(f"{' '.join(argv[:8])} failed: {told}{missing if 'condition' in told else ''}")
     return done.stdout
 
 
