@@ -119,7 +119,8 @@ checks:
 import dataclasses
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.kos.labs.plugins.module_utils.cluster_checks import ClusterCheckError, Kubectl, Settings, run_checks
+from ansible_collections.kos.labs.plugins.module_utils.cluster_checks import run_checks
+from ansible_collections.kos.labs.plugins.module_utils.cluster_checks_kubectl import ClusterCheckError, Kubectl, Settings
 
 _REQUEST_TIMEOUT = 60
 

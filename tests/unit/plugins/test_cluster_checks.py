@@ -6,8 +6,15 @@ import datetime
 import json
 
 import pytest
-from ansible_collections.kos.labs.plugins.module_utils import cluster_checks
-from ansible_collections.kos.labs.plugins.module_utils.cluster_checks import ClusterCheckError, Kubectl, Pod, Result, Settings
+from ansible_collections.kos.labs.plugins.module_utils import (
+    cluster_checks,
+    cluster_checks_kubectl,
+    cluster_checks_nodes,
+    cluster_checks_pods,
+    cluster_checks_volume,
+)
+from ansible_collections.kos.labs.plugins.module_utils.cluster_checks_kubectl import ClusterCheckError, Kubectl, Result, Settings
+from ansible_collections.kos.labs.plugins.module_utils.cluster_checks_pods import Pod
 
 SETTINGS = Settings(
     version="v1.2.3",
@@ -68,13 +75,13 @@ READY = "[+]ping ok\n[+]etcd ok\n[+]poststarthook/x ok\nreadyz check passed\n"
 )
 def test_api_servers(ready, version, expected):
     kubectl = Answers(("readyz", ready), ("version", {"serverVersion": {"gitVersion": version}}))
-    checks = cluster_checks.check_api_servers(kubectl, SETTINGS)
+    checks = cluster_checks_nodes.check_api_servers(kubectl, SETTINGS)
     assert [check.verdict for check in checks] == expected
 
 
 def test_a_failed_api_server_is_told_by_its_failed_checks():
     kubectl = Answers(("readyz", Result(1, "", "[-]etcd failed: x")), ("version", {"serverVersion": {"gitVersion": "v1.2.3"}}))
-    assert cluster_checks.check_api_servers(kubectl, SETTINGS)[0].seen == "not ready: etcd"
+    assert cluster_checks_nodes.check_api_servers(kubectl, SETTINGS)[0].seen == "not ready: etcd"
 
 
 @pytest.mark.parametrize(("age", "verdict"), [(3, "pass"), (60, "fail")])
@@ -82,20 +89,20 @@ def test_leases(age, verdict):
     now = datetime.datetime(2030, 1, 1, 12, 0, 0, tzinfo=datetime.timezone.utc)
     renewed = (now - datetime.timedelta(seconds=age)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     kubectl = Answers(("lease", {"spec": {"renewTime": renewed, "leaseDurationSeconds": 15, "holderIdentity": "master1_uuid"}}))
-    checks = cluster_checks.check_leases(kubectl, SETTINGS, now)
+    checks = cluster_checks_nodes.check_leases(kubectl, SETTINGS, now)
     assert [check.verdict for check in checks] == [verdict, verdict]
     assert checks[0].seen == f"master1 leads, lease renewed {age} s ago"
 
 
 def test_no_lease_fails():
     kubectl = Answers(("lease", Result(1, "", 'Error from server (NotFound): leases "kube-scheduler" not found')))
-    assert {check.verdict for check in cluster_checks.check_leases(kubectl, SETTINGS)} == {"fail"}
+    assert {check.verdict for check in cluster_checks_nodes.check_leases(kubectl, SETTINGS)} == {"fail"}
 
 
 def reviews(turned=()):
     def answer(_arguments, text):
         items = json.loads(text)["items"]
-        wanted = [each.allowed for each in cluster_checks.accesses(SETTINGS)]
+        wanted = [each.allowed for each in cluster_checks_nodes.accesses(SETTINGS)]
         answers = [{**item, "status": {"allowed": allowed != (at in turned)}} for at, (item, allowed) in enumerate(zip(items, wanted))]
         return "\n".join(json.dumps(each, indent=2) for each in answers)
 
@@ -104,12 +111,12 @@ def reviews(turned=()):
 
 @pytest.mark.parametrize(("turned", "verdict"), [((), "pass"), ((0,), "fail"), ((1,), "fail")])
 def test_accesses(turned, verdict):
-    (check,) = cluster_checks.check_accesses(Answers(("create", reviews(turned))), SETTINGS)
+    (check,) = cluster_checks_nodes.check_accesses(Answers(("create", reviews(turned))), SETTINGS)
     assert check.verdict == verdict
 
 
 def test_what_should_be_refused_and_is_not_is_named():
-    (check,) = cluster_checks.check_accesses(Answers(("create", reviews((0, 1)))), SETTINGS)
+    (check,) = cluster_checks_nodes.check_accesses(Answers(("create", reviews((0, 1)))), SETTINGS)
     assert check.seen == "system:node:master1 may get secrets; system:node:master1 may not list services"
 
 
@@ -137,7 +144,7 @@ def node(name, *, ready="True", version="v1.2.3", address=None):
     ids=["all", "absent", "not ready", "version", "address", "stranger"],
 )
 def test_nodes(nodes, failed):
-    checks = cluster_checks.check_nodes(Answers(("get nodes", {"items": nodes})), SETTINGS)
+    checks = cluster_checks_nodes.check_nodes(Answers(("get nodes", {"items": nodes})), SETTINGS)
     assert [check.name for check in checks if check.verdict == "fail"] == failed
 
 
@@ -150,12 +157,12 @@ def test_nodes(nodes, failed):
     ],
 )
 def test_node_restriction(answer, verdict):
-    (check,) = cluster_checks.check_node_restriction(Answers(("label", answer)), SETTINGS)
+    (check,) = cluster_checks_nodes.check_node_restriction(Answers(("label", answer)), SETTINGS)
     assert check.verdict == verdict
 
 
 def test_node_restriction_needs_two_nodes():
-    (check,) = cluster_checks.check_node_restriction(Answers(), dataclasses.replace(SETTINGS, node_ips={"master1": "172.18.0.1"}))
+    (check,) = cluster_checks_nodes.check_node_restriction(Answers(), dataclasses.replace(SETTINGS, node_ips={"master1": "172.18.0.1"}))
     assert check.verdict == "skip"
 
 
@@ -170,8 +177,8 @@ def test_workloads():
         workload("Deployment", "coredns", 2, 2),
         workload("Deployment", "single", 0, 1, "probe"),
     ]
-    (good,) = cluster_checks.check_workloads(Answers(("get", {"items": items})), SETTINGS)
-    (bad,) = cluster_checks.check_workloads(Answers(("get", {"items": [*items, workload("Deployment", "x", 0, 1)]})), SETTINGS)
+    (good,) = cluster_checks_nodes.check_workloads(Answers(("get", {"items": items})), SETTINGS)
+    (bad,) = cluster_checks_nodes.check_workloads(Answers(("get", {"items": [*items, workload("Deployment", "x", 0, 1)]})), SETTINGS)
     assert (good.verdict, good.seen) == ("pass", "coredns, flannel")
     assert (bad.verdict, bad.seen) == ("fail", "not ready: kube-system/x 0 of 1")
 
@@ -189,7 +196,7 @@ def answering(broken=()):
 
 
 def test_pod_network():
-    checks = cluster_checks.check_pod_network(Answers(("exec curl", answering())), SETTINGS, [*PODS, SINGLE], SERVICES)
+    checks = cluster_checks_pods.check_pod_network(Answers(("exec curl", answering())), SETTINGS, [*PODS, SINGLE], SERVICES)
     assert set(verdicts(checks).values()) == {"pass"}
     assert [check.seen for check in checks[:2]] == ["4 of 4 pairs", "8 of 8 pairs"]
 
@@ -204,7 +211,7 @@ def test_a_name_that_still_leads_to_the_last_run_is_asked_for_again(monkeypatch)
         return one(arguments, text) if callable(one) else one
 
     kubectl = Answers(("exec curl", answer))
-    checks = cluster_checks.check_pod_network(kubectl, dataclasses.replace(SETTINGS, timeout=60), [*PODS, SINGLE], SERVICES)
+    checks = cluster_checks_pods.check_pod_network(kubectl, dataclasses.replace(SETTINGS, timeout=60), [*PODS, SINGLE], SERVICES)
     assert verdicts(checks)["Service by name"] == "pass"
     assert len(kubectl.asked) == 2 * len(PODS) + 1
 
@@ -219,7 +226,7 @@ def test_a_name_that_still_leads_to_the_last_run_is_asked_for_again(monkeypatch)
     ],
 )
 def test_pod_network_tells_which_way_is_broken(broken, failed):
-    checks = cluster_checks.check_pod_network(Answers(("exec curl", answering([broken]))), SETTINGS, [*PODS, SINGLE], SERVICES)
+    checks = cluster_checks_pods.check_pod_network(Answers(("exec curl", answering([broken]))), SETTINGS, [*PODS, SINGLE], SERVICES)
     assert [check.name for check in checks if check.verdict == "fail"] == [failed]
     assert broken[0] in next(check.seen for check in checks if check.verdict == "fail")
 
@@ -227,13 +234,13 @@ def test_pod_network_tells_which_way_is_broken(broken, failed):
 def test_a_pod_that_cannot_be_entered_is_an_error():
     kubectl = Answers(("exec", Result(1, "", "error dialing backend: tls: internal error")))
     with pytest.raises(ClusterCheckError, match="tls: internal error"):
-        cluster_checks.curl(kubectl, SETTINGS, PODS[0], ["http://10.1.0.2/"])
+        cluster_checks_pods.curl(kubectl, SETTINGS, PODS[0], ["http://10.1.0.2/"])
 
 
 @pytest.mark.parametrize(("code", "verdict"), [(200, "pass"), (503, "fail")])
 def test_hairpin(code, verdict):
     kubectl = Answers(("exec curl", f"{code} http://10.2.0.21/hostname\n"))
-    (check,) = cluster_checks.check_hairpin(kubectl, SETTINGS, SINGLE, SERVICES)
+    (check,) = cluster_checks_pods.check_hairpin(kubectl, SETTINGS, SINGLE, SERVICES)
     assert check.verdict == verdict
 
 
@@ -242,7 +249,7 @@ def test_hairpin(code, verdict):
     [("example.org", "alias.example.org.\n192.0.2.7\n", "pass"), ("example.org", ";; connection timed out\n", "fail"), (None, "", "skip")],
 )
 def test_outside_name(name, out, verdict):
-    (check,) = cluster_checks.check_outside_name(Answers(("dig", out)), dataclasses.replace(SETTINGS, outside_name=name), SINGLE)
+    (check,) = cluster_checks_pods.check_outside_name(Answers(("dig", out)), dataclasses.replace(SETTINGS, outside_name=name), SINGLE)
     assert check.verdict == verdict
 
 
@@ -251,8 +258,8 @@ def test_outside_name(name, out, verdict):
     [({"203.0.113.1": "first-master1", "203.0.113.2": "second-worker1"}, "pass"), ({"203.0.113.1": "first-master1"}, "fail")],
 )
 def test_node_port(monkeypatch, answers, verdict):
-    monkeypatch.setattr(cluster_checks, "fetch", lambda url: answers.get(url.split("/")[2].split(":")[0], "timed out"))
-    (check,) = cluster_checks.check_node_port(Answers(), SETTINGS, PODS, SERVICES)
+    monkeypatch.setattr(cluster_checks_pods, "fetch", lambda url: answers.get(url.split("/")[2].split(":")[0], "timed out"))
+    (check,) = cluster_checks_pods.check_node_port(Answers(), SETTINGS, PODS, SERVICES)
     assert check.verdict == verdict
 
 
@@ -280,15 +287,15 @@ def hurried(monkeypatch):
 )
 def test_load_balancer(monkeypatch, hurried, pages, answers, verdict, seen):
     left = list(pages)
-    monkeypatch.setattr(cluster_checks, "fetch", lambda url, attempts: left.pop(0) if len(left) > 1 else left[0])
+    monkeypatch.setattr(cluster_checks_pods, "fetch", lambda url, attempts: left.pop(0) if len(left) > 1 else left[0])
     settings = dataclasses.replace(SETTINGS, load_balancer=20)
-    (check,) = cluster_checks.check_load_balancer(Answers(*answers), settings, [*PODS, SINGLE], 0)
+    (check,) = cluster_checks_pods.check_load_balancer(Answers(*answers), settings, [*PODS, SINGLE], 0)
     assert (check.verdict, seen in check.seen) == (verdict, True), check
 
 
 @pytest.mark.parametrize("seconds", [0, 60])
 def test_a_load_balancer_is_asked_for_where_the_cloud_makes_them(seconds):
-    objects = cluster_checks.manifests(dataclasses.replace(SETTINGS, load_balancer=seconds))["items"]
+    objects = cluster_checks_pods.manifests(dataclasses.replace(SETTINGS, load_balancer=seconds))["items"]
     assert [each["spec"]["type"] for each in objects if each["kind"] == "Service"].count("LoadBalancer") == (seconds > 0)
 
 
@@ -357,7 +364,7 @@ NO_TYPE = {"items": [{"message": "failed to provision volume: no such type"}]}
 def test_volume(hurried, pods, answers, verdict, seen):
     settings = dataclasses.replace(SETTINGS, volume=20)
     kubectl = Answers(keeper_pods(*pods), *answers)
-    (check,) = cluster_checks.check_volume(kubectl, settings, 0)
+    (check,) = cluster_checks_volume.check_volume(kubectl, settings, 0)
     assert check.verdict == verdict
     assert seen in check.seen
     assert lent(kubectl)
@@ -375,7 +382,7 @@ def test_volume(hurried, pods, answers, verdict, seen):
 def test_the_pod_with_a_volume_stays_in_its_zone(zones, expected):
     servers = zones and [{"name": name, "availability_zone": zone} for name, zone in zones.items()]
     settings = dataclasses.replace(SETTINGS, node_ips=dict.fromkeys("abc", "172.18.0.1"), servers=servers)
-    assert cluster_checks.keeper_nodes(settings) == expected
+    assert cluster_checks_volume.keeper_nodes(settings) == expected
 
 
 def lent(kubectl):
@@ -398,19 +405,19 @@ def test_a_claim_that_stays_one_is_told_with_its_reason(hurried, volume, expecte
         ("patch persistentvolume pvc-1", ""),
     )
     with pytest.raises(ClusterCheckError, match="no pod on worker1 has it after 20 s: failed to provision volume: no such type"):
-        cluster_checks.check_volume(kubectl, dataclasses.replace(SETTINGS, volume=20), 0)
+        cluster_checks_volume.check_volume(kubectl, dataclasses.replace(SETTINGS, volume=20), 0)
     assert lent(kubectl) == expected
 
 
 @pytest.mark.parametrize("default", [(), ("",), ("false",)])
 def test_without_a_default_class_no_volume_is_waited_for(default):
-    (check,) = cluster_checks.check_volume(Answers(classes(*default)), dataclasses.replace(SETTINGS, volume=20), 0)
+    (check,) = cluster_checks_volume.check_volume(Answers(classes(*default)), dataclasses.replace(SETTINGS, volume=20), 0)
     assert (check.verdict, check.seen) == ("skip", "no class of volumes is the default")
 
 
 @pytest.mark.parametrize("seconds", [0, 20])
 def test_a_volume_is_claimed_where_there_are_any(seconds):
-    objects = cluster_checks.manifests(dataclasses.replace(SETTINGS, volume=seconds))["items"]
+    objects = cluster_checks_pods.manifests(dataclasses.replace(SETTINGS, volume=seconds))["items"]
     claims = [each for each in objects if each["kind"] == "PersistentVolumeClaim"]
     assert len(claims) == (seconds > 0)
     pods = [each["spec"]["template"] for each in objects if each["kind"] == "Deployment" and each["metadata"]["name"] == "keeper"]
@@ -433,12 +440,12 @@ def pod_object(name, *, ready=True, waiting=None):
 def test_pods_that_do_not_start_are_told_with_their_reason():
     stuck = pod_object("second-a", ready=False, waiting={"reason": "ImagePullBackOff", "message": "no such image"})
     with pytest.raises(ClusterCheckError, match="1 of 5 pods ready after 0 s; second-a on worker1: ImagePullBackOff no such image"):
-        cluster_checks.wait_for_pods(Answers(("get pods", {"items": [pod_object("first-a"), stuck]})), SETTINGS)
+        cluster_checks_pods.wait_for_pods(Answers(("get pods", {"items": [pod_object("first-a"), stuck]})), SETTINGS)
 
 
 def test_pods_that_are_ready_are_returned():
     items = [pod_object(name) for name in ("single-a", "second-a", "first-b", "first-a", "second-b")]
-    pods = cluster_checks.wait_for_pods(Answers(("get pods", {"items": items})), SETTINGS)
+    pods = cluster_checks_pods.wait_for_pods(Answers(("get pods", {"items": items})), SETTINGS)
     assert [pod.app for pod in pods] == ["first", "first", "second", "second", "single"]
 
 
@@ -472,18 +479,18 @@ def node_lease(name, second):
     ],
 )
 def test_a_kubelet_that_is_gone_is_seen_before_its_node_turns_unready(leases, verdict, seen):
-    (check,) = cluster_checks.check_heartbeats(Answers(("get leases", {"items": leases})), SETTINGS, NOW)
+    (check,) = cluster_checks_nodes.check_heartbeats(Answers(("get leases", {"items": leases})), SETTINGS, NOW)
     assert (check.verdict, check.seen) == (verdict, seen)
 
 
 def test_a_cluster_that_has_just_started_gets_time(monkeypatch):
-    answers = iter([[cluster_checks.Check("x", "fail", "starting")], [cluster_checks.Check("x", "pass", "well")]])
+    answers = iter([[cluster_checks_kubectl.Check("x", "fail", "starting")], [cluster_checks_kubectl.Check("x", "pass", "well")]])
     monkeypatch.setattr(cluster_checks.time, "sleep", lambda seconds: None)
     assert cluster_checks._settled([("x", lambda: next(answers))], 60)[0].verdict == "pass"
 
 
 def test_no_object_is_a_bare_pod():
-    kinds = {item["kind"] for item in cluster_checks.manifests(SETTINGS)["items"]}
+    kinds = {item["kind"] for item in cluster_checks_pods.manifests(SETTINGS)["items"]}
     assert kinds == {"Namespace", "Secret", "Service", "DaemonSet", "Deployment"}
 
 
@@ -541,7 +548,7 @@ def initialised(**changes):
 
 @pytest.mark.parametrize("changes", [{}, {"provider": "openstack://RegionOne/5f2"}])
 def test_a_node_that_knows_its_server(changes):
-    (check,) = cluster_checks.check_servers(Answers(("get nodes", {"items": [initialised(**changes)]})), WITH_CLOUD)
+    (check,) = cluster_checks_nodes.check_servers(Answers(("get nodes", {"items": [initialised(**changes)]})), WITH_CLOUD)
     assert check.verdict == "pass"
     assert all(word in check.seen for word in ("5f2", "ExternalIP 203.0.113.2", "kos.worker", "zone-one", "RegionOne"))
 
@@ -562,36 +569,36 @@ def test_a_node_that_knows_its_server(changes):
     ],
 )
 def test_a_node_that_does_not(changes, seen):
-    (check,) = cluster_checks.check_servers(Answers(("get nodes", {"items": [initialised(**changes)]})), WITH_CLOUD)
+    (check,) = cluster_checks_nodes.check_servers(Answers(("get nodes", {"items": [initialised(**changes)]})), WITH_CLOUD)
     assert check.verdict == "fail"
     assert seen in check.seen
 
 
 def test_a_node_without_a_server():
     settings = dataclasses.replace(WITH_CLOUD, servers=[])
-    (check,) = cluster_checks.check_servers(Answers(("get nodes", {"items": [initialised()]})), settings)
+    (check,) = cluster_checks_nodes.check_servers(Answers(("get nodes", {"items": [initialised()]})), settings)
     assert (check.verdict, check.seen) == ("fail", "the cloud has no server of this name")
 
 
 def test_a_server_without_a_floating_address_gives_none_to_its_node():
     server = {**SERVER, "addresses": {"kos": SERVER["addresses"]["kos"][:1]}}
     settings = dataclasses.replace(WITH_CLOUD, servers=[server])
-    (good,) = cluster_checks.check_servers(Answers(("get nodes", {"items": [initialised(external=[])]})), settings)
-    (bad,) = cluster_checks.check_servers(Answers(("get nodes", {"items": [initialised()]})), settings)
+    (good,) = cluster_checks_nodes.check_servers(Answers(("get nodes", {"items": [initialised(external=[])]})), settings)
+    (bad,) = cluster_checks_nodes.check_servers(Answers(("get nodes", {"items": [initialised()]})), settings)
     assert (good.verdict, bad.verdict) == ("pass", "fail")
 
 
 def test_the_kubelet_chooses_among_the_addresses_of_a_server():
     networks = {**SERVER["addresses"], "second": [{"addr": "10.9.0.5", "OS-EXT-IPS:type": "fixed"}]}
     settings = dataclasses.replace(WITH_CLOUD, servers=[{**SERVER, "addresses": networks}])
-    (check,) = cluster_checks.check_servers(Answers(("get nodes", {"items": [initialised()]})), settings)
+    (check,) = cluster_checks_nodes.check_servers(Answers(("get nodes", {"items": [initialised()]})), settings)
     assert check.verdict == "pass"
 
 
 @pytest.mark.parametrize(("servers", "asked"), [(None, 2), ([], 3)])
 def test_the_leader_for_the_cloud_is_asked_for_where_there_is_one(servers, asked):
     kubectl = Answers(("lease", Result(1, "", "not found")))
-    checks = cluster_checks.check_leases(kubectl, dataclasses.replace(SETTINGS, servers=servers))
+    checks = cluster_checks_nodes.check_leases(kubectl, dataclasses.replace(SETTINGS, servers=servers))
     assert len(checks) == asked
 
 
@@ -629,7 +636,7 @@ FOREIGN_ROUTE = {"destination": "198.51.100.0/24", "nexthop": "172.18.0.99"}
 
 def look_at_ways(backend, said, routes=None):
     settings = dataclasses.replace(SETTINGS, pod_range="10.1.0.0/16", routes=routes)
-    return {check.name: (check.verdict, check.seen) for check in cluster_checks.check_ways(flannel(backend, said), settings)}
+    return {check.name: (check.verdict, check.seen) for check in cluster_checks_nodes.check_ways(flannel(backend, said), settings)}
 
 
 @pytest.mark.parametrize(
@@ -681,7 +688,7 @@ def test_the_router_leads_to_pods_where_it_should(backend, said, routes, verdict
 
 def test_without_flannel_nobody_asks_for_its_ways():
     settings = dataclasses.replace(SETTINGS, pod_range="10.1.0.0/16")
-    assert cluster_checks.check_ways(Answers(("get configmap", "")), settings) == []
+    assert cluster_checks_nodes.check_ways(Answers(("get configmap", "")), settings) == []
 
 
 def test_a_node_that_is_cut_off_is_not_well():
@@ -690,5 +697,5 @@ def test_a_node_that_is_cut_off_is_not_well():
         {"type": "NetworkUnavailable", "status": "True", "message": "RouteController failed to create a route"}
     )
     settings = dataclasses.replace(SETTINGS, node_ips={"master1": "172.18.0.1"})
-    (check,) = cluster_checks.check_nodes(Answers(("get nodes", {"items": [cut]})), settings)
+    (check,) = cluster_checks_nodes.check_nodes(Answers(("get nodes", {"items": [cut]})), settings)
     assert (check.verdict, check.seen) == ("fail", "no network: RouteController failed to create a route")
