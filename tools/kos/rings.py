@@ -414,6 +414,8 @@ def not_run(names: t.Collection[str]) -> list[Verdict]:
     if set(names) == {"1"}:
         return left_out
     gaps = [("instances on KVM", "this machine has none" if not os.access("/sys/module/kvm", os.F_OK) else "no scenario uses it yet")]
+    here = all(os.path.isdir(f"/sys/module/{name}") for name in ("dm_mod", "iscsi_tcp"))
+    gaps.append(("volumes by LVM and iSCSI", "no scenario uses them yet" if here else "this machine's kernel has neither"))
     if not os.path.exists("/sys/fs/cgroup/cgroup.controllers"):
         gaps.append(("a host with cgroup v2", "this one has v1"))
     if not os.path.isdir("/run/systemd/system"):
