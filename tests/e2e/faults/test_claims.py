@@ -8,6 +8,7 @@ import subprocess
 import time
 
 import pytest
+from claims import claim, namespace, writer
 from volumes import inside
 
 NAMESPACE = "kos-e2e-claims"
@@ -18,18 +19,8 @@ TAINT = "node.kubernetes.io/out-of-service=nodeshutdown:NoExecute"
 
 @pytest.fixture(scope="module")
 def us(paths, contract, kubectl):
-    """Return kubectl in a namespace of our own."""
-    if "cinder" not in contract["offers"] or not (paths.state / "cinder_csi.conf").exists():
-        pytest.skip("the cluster of this lab has no volumes")
-    kubectl("create", "namespace", NAMESPACE)
-
-    def run(*arguments, **options):
-        return kubectl("-n", NAMESPACE, *arguments, timeout=400, **options)
-
-    try:
+    with namespace(paths, contract, kubectl, NAMESPACE) as run:
         yield run
-    finally:
-        kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=300s", timeout=330)
 
 
 @pytest.fixture(scope="module")
@@ -40,15 +31,6 @@ def volumes(tenant):
         return {each["ID"] for each in tenant.json("volume", "list", "-f", "json")}
 
     return look
-
-
-def claim(name, storage_class):
-    return {
-        "apiVersion": "v1",
-        "kind": "PersistentVolumeClaim",
-        "metadata": {"name": name, "labels": {"part": "many"}},
-        "spec": {"accessModes": ["ReadWriteOnce"], "storageClassName": storage_class, "resources": {"requests": {"storage": "1Gi"}}},
-    }
 
 
 @pytest.fixture(scope="module")
@@ -150,12 +132,6 @@ def test_whatever_the_controller_is_killed_at_is_done_once(interrupted):
     assert made == [2, 1]
 
 
-# It says a number only when the disk has it.
-WRITER = (
-    "n=0; while :; do n=$((n + 1)); echo $n > /data/new; sync /data/new; mv /data/new /data/number; sync -f /data; echo $n; sleep 0.1; done"
-)
-
-
 # Run where a server may be: it ends there, and nobody in it is asked or told.
 KILL = """
 if [ -e /run/libvirt/lxc/{name}.pid ]; then
@@ -188,43 +164,13 @@ def kill(paths, operator, inventory, nodes):
 def moved(us, kubectl, kill, tenant, versions, inventory, wait_for, tmp_path_factory):
     """Kill a node while a pod on it writes; return the number that the pod said last, and what its successor finds."""
     here, there = sorted(inventory["workers"]["hosts"])[-2:]
-    container = {
-        "name": "main",
-        "image": f"registry.k8s.io/e2e-test-images/agnhost:{versions['agnhost_version']}",
-        "command": ["sh", "-ec", f"[ ! -e /data/number ] || {{ echo found $(cat /data/number); exec sleep infinity; }}; {WRITER}"],
-        "volumeMounts": [{"name": "data", "mountPath": "/data"}],
-    }
-    spec = {
-        "terminationGracePeriodSeconds": 1,
-        "containers": [container],
-        "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "written"}}],
-        # It prefers one node, and takes the other.
-        "affinity": {
-            "nodeAffinity": {
-                "preferredDuringSchedulingIgnoredDuringExecution": [
-                    {
-                        "weight": 100,
-                        "preference": {"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": [here]}]},
-                    }
-                ]
-            }
-        },
-    }
-    labels = {"app": "writer"}
-    template = {"metadata": {"labels": labels}, "spec": spec}
-    deployment = {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": "writer"},
-        "spec": {"replicas": 1, "strategy": {"type": "Recreate"}, "selector": {"matchLabels": labels}, "template": template},
-    }
-    us("apply", "-f", "-", input=json.dumps({"apiVersion": "v1", "kind": "List", "items": [claim("written", "cinder"), deployment]}))
-    us("rollout", "status", "deployment/writer", "--timeout=180s")
+    us("apply", "-f", "-", input=json.dumps(writer("written", versions, here)))
+    us("rollout", "status", "deployment/written", "--timeout=180s")
 
     def logs(pod):
         return us("logs", pod).split("\n")
 
-    pod = us("get", "pods", "-l", "app=writer", "-o", "name")
+    pod = us("get", "pods", "-l", "app=written", "-o", "name")
     assert us("get", pod, "-o", "jsonpath={.spec.nodeName}") == here
     heard = tmp_path_factory.mktemp("heard") / "numbers"
 
@@ -251,7 +197,7 @@ def moved(us, kubectl, kill, tenant, versions, inventory, wait_for, tmp_path_fac
         # As its administrator says who has looked: nothing runs there any more.
         kubectl("taint", "node", here, TAINT)
         # The old one is listed until its node is back.
-        pod = min(wait_for("another pod", lambda: {*us("get", "pods", "-l", "app=writer", "-o", "name").split()} - {pod}, 120))
+        pod = min(wait_for("another pod", lambda: {*us("get", "pods", "-l", "app=written", "-o", "name").split()} - {pod}, 120))
         us("wait", pod, "--for=condition=Ready", "--timeout=300s")
         after = time.monotonic() - begun
         assert us("get", pod, "-o", "jsonpath={.spec.nodeName}") == there
