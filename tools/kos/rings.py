@@ -259,7 +259,7 @@ def ring3(paths: Paths, scratch: pathlib.Path, options: argparse.Namespace) -> l
         *_again(labs[-1], tools, state),
         Step("end to end", ["pytest", *_clients_alone()], pytest=True, limit=30 * _MINUTE),
         _upstreams_tests(paths),
-        Step("storage, briefly", ["pytest", "-rP", *UPSTREAMS], pytest=True, limit=20 * _MINUTE, environ={"KOS_BRIEFLY": "yes"}),
+        Step("storage, briefly", ["pytest", "-rP", *UPSTREAMS], pytest=True, limit=30 * _MINUTE, environ={"KOS_BRIEFLY": "yes"}),
         Step("data before the stop", ["pytest", "tests/e2e/survive", "-k", "before"], pytest=True),
         *_stopped_and_started(tools),
         Step("data after the start", ["pytest", "tests/e2e/survive", "-k", "after"], pytest=True),

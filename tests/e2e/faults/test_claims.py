@@ -201,7 +201,7 @@ def moved(us, kubectl, kill, tenant, versions, inventory, wait_for, tmp_path_fac
         us("wait", pod, "--for=condition=Ready", "--timeout=300s")
         after = time.monotonic() - begun
         assert us("get", pod, "-o", "jsonpath={.spec.nodeName}") == there
-        found = int(logs(pod)[0].removeprefix("found "))
+        found = int(wait_for("its word", lambda: logs(pod)[0], 60).removeprefix("found "))
     finally:
         kubectl.run("taint", "node", here, f"{TAINT}-")
         tenant.run("server", "start", here)

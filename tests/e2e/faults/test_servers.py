@@ -51,7 +51,7 @@ def followed(us, kubectl, tenant, versions, inventory, lab_again, wait_for):
         us("wait", pod, "--for=condition=Ready", "--timeout=400s")
         after = time.monotonic() - begun
         assert us("get", pod, "-o", "jsonpath={.spec.nodeName}") == there
-        found = int(us("logs", pod).removeprefix("found "))
+        found = int(wait_for("its word", lambda: us("logs", pod), 60).removeprefix("found "))
     finally:
         lab_again()
     kubectl("wait", f"node/{here}", "--for=condition=Ready", "--timeout=300s", timeout=330)

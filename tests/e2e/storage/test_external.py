@@ -57,21 +57,27 @@ def text(spec):
 
 
 @pytest.fixture(scope="module")
-def run(program, paths, kubectl, tmp_path_factory):
+def run(program, paths, kubectl, briefly, tmp_path_factory):
     """Return what runs tests by a pattern of their names, and gives back what their report says of each."""
     place = tmp_path_factory.mktemp("external")
+    minutes = 15 if briefly else MINUTES
 
     def run(name, pattern, *more):
         report = place / f"{name}.json"
         argv = [
             str(program), f"--kubeconfig={paths.state / 'kubeconfig/admin'}", f"--kubectl-path={kubectl.argv[0]}", "--provider=skeleton",
             f"--storage.testdriver={DRIVER}", "--allowed-not-ready-nodes=0", f"--ginkgo.focus={pattern}", f"--ginkgo.skip={'|'.join(LEFT_OUT)}",
-            f"--ginkgo.json-report={report}", f"--ginkgo.timeout={MINUTES}m", "--ginkgo.no-color", *more,
+            f"--ginkgo.json-report={report}", f"--ginkgo.timeout={minutes}m", "--ginkgo.no-color", *more,
         ]  # fmt: skip
         with (place / f"{name}.log").open("wb") as log:
-            subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, timeout=(MINUTES + 5) * 60, check=False)
+            subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, timeout=(minutes + 5) * 60, check=False)
         assert report.exists(), (place / f"{name}.log").read_text(encoding="utf-8", errors="replace")[-3000:]
         specs = json.loads(report.read_text(encoding="utf-8"))[0]["SpecReports"]
+        # What goes before all tests; where it fails none has run.
+        broken = [
+            each["Failure"]["Message"] for each in specs if each["LeafNodeType"] != "It" and each["State"] not in ("passed", "skipped")
+        ]
+        assert broken == []
         return {text(each): each for each in specs if each["LeafNodeType"] == "It"}
 
     return run

@@ -20,7 +20,7 @@ POD = "csi-sanity"
 # Where a login without rights may come, and where mounts reach from the driver to the node.
 PLACE = "/run/kos-sanity"
 MOUNTS = "/var/lib/kubelet/plugins/kos-sanity"
-MINUTES = 25
+MINUTES = 20
 GIB = 2**30
 
 # What is left out, by a part of its name, and why.
@@ -103,7 +103,9 @@ def settle(paths, contract, wait_for):
     storage = connect(paths, contract).block_storage
 
     def settled():
-        return not any(each.status.endswith("ing") for each in [*storage.volumes(), *storage.snapshots()])
+        # Of those that begin with "error" nothing comes any more.
+        states = [each.status for each in (*storage.volumes(), *storage.snapshots())]
+        return not any(state.endswith("ing") and not state.startswith("error") for state in states)
 
     return lambda: wait_for("the end of what the driver has begun", settled, 120)
 
