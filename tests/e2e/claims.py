@@ -32,6 +32,16 @@ def namespace(paths: Paths, contract: t.Mapping[str, t.Any], kubectl: t.Any, nam
         kubectl("delete", "namespace", name, "--ignore-not-found", "--timeout=300s", timeout=330)
 
 
+def neighbours(kubectl: t.Any, nodes: t.Iterable[str]) -> tuple[str, str]:
+    """Return two nodes between which a volume can move, workers if there are two; twice the same where there is no other. It does not leave its zone."""
+    zones = {
+        each["metadata"]["name"]: each["metadata"]["labels"].get("topology.cinder.csi.openstack.org/zone")
+        for each in kubectl.json("get", "nodes", "-o", "json")["items"]
+    }
+    *others, here = sorted(nodes)
+    return here, next((name for name in reversed(others) if zones[name] == zones[here]), here)
+
+
 def claim(name: str, storage_class: str) -> dict[str, t.Any]:
     """Return a claim of 1 GiB."""
     return {

@@ -11,6 +11,7 @@ import subprocess
 import time
 
 import pytest
+from claims import neighbours
 
 NAMESPACE = "kos-e2e-volumes"
 DRIVER = "cinder.csi.openstack.org"
@@ -33,10 +34,7 @@ class World:
         self.paths = paths
         self.kubectl, self.tenant, self.image = functools.partial(kubectl, "-n", NAMESPACE), tenant, image
         self.client = kubectl
-        # Workers, if there are two. A volume does not leave its zone.
-        zones = {each["metadata"]["name"]: each["metadata"]["labels"].get(f"topology.{DRIVER}/zone") for each in self.get("nodes")["items"]}
-        *others, self.here = sorted(nodes)
-        self.there = next((name for name in reversed(others) if zones[name] == zones[self.here]), self.here)
+        self.here, self.there = neighbours(kubectl, nodes)
 
     def inside(self, node, *command):
         argv = [str(self.paths.root / "tools/ssh_to_node"), node, *command]

@@ -19,8 +19,12 @@ spec = {key: {} for key in ("cloud", "region_name", "timeout", "name", "state", 
 module = AnsibleModule(argument_spec={**spec, "resources": {"type": "dict", "default": {}}})
 path = pathlib.Path(%r)
 cloud, (asked, wanted) = json.loads(path.read_text()), (module.params["resources"], module.params["name"])
-if "volumes" in asked and cloud["down"]:
-    module.fail_json(msg="HTTP 500")
+if "volumes" in asked:
+    # So many answers, and then no more.
+    cloud["answers"] -= 1
+    path.write_text(json.dumps(cloud))
+    if cloud["answers"] < 0:
+        module.fail_json(msg="HTTP 500")
 for each in cloud["volumes"]:
     if each["id"] == wanted:
         if each.get("refused"):
@@ -74,8 +78,12 @@ def refresh(root, tmp_path):
     play = {"hosts": "localhost", "connection": "local", "gather_facts": False, "roles": ["kos.labs.node_servers"]}
     (tmp_path / "play.yaml").write_text(json.dumps([play]), encoding="utf-8")
 
-    def run(*volumes, snapshots=(), down=False):
-        cloud = {"volumes": [{"status": "available", "metadata": MARK, **each} for each in volumes], "snapshots": snapshots, "down": down}
+    def run(*volumes, snapshots=(), answers=1000):
+        cloud = {
+            "volumes": [{"status": "available", "metadata": MARK, **each} for each in volumes],
+            "snapshots": snapshots,
+            "answers": answers,
+        }
         cloud["servers"] = [{"id": "theirs", "name": "theirs", "status": "ACTIVE"}]
         (tmp_path / "cloud.json").write_text(json.dumps(cloud), encoding="utf-8")
         done = subprocess.run(
@@ -101,7 +109,7 @@ def test_volumes_and_snapshots_go_and_what_others_use_is_told(refresh):
 
 
 def test_a_cloud_that_cannot_tell_its_volumes_keeps_its_cluster(refresh):
-    code, said, _, known = refresh({"id": "one"}, down=True)
+    code, said, _, known = refresh({"id": "one"}, answers=0)
     assert (code, known) == (2, True), said
     assert "Remove the servers" not in said
 
@@ -112,3 +120,11 @@ def test_a_volume_that_does_not_go_is_named_when_the_rest_is_gone(refresh, how, 
     assert (code, left, known) == (2, {"stays"}, False), said
     assert "stays, ? GB" in said
     assert why in said
+
+
+@pytest.mark.parametrize("answers", [1, 2])
+def test_a_cloud_that_ceases_to_tell_its_volumes_has_the_rest_removed_and_them_named(refresh, answers):
+    code, said, _, known = refresh({"id": "one", "refused": True}, answers=answers)
+    assert (code, known) == (2, False), said
+    assert "one, ? GB" in said.rpartition("fatal: ")[2]
+    assert "tools/refresh --volumes deletes them" in said

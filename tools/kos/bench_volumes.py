@@ -37,11 +37,17 @@ def measure(paths: Paths) -> None:
     version = lab.remembered("e2e_busybox_version", paths.root / "group_vars/all/versions.yaml")
     image = f"registry.k8s.io/e2e-test-images/busybox:{version}"
     machines = node.hosts(paths, "storage")
-    if not (paths.state / "cinder_csi.conf").exists() or not machines:
+    if not (paths.state / "cinder_csi.conf").exists():
         raise KosError("the lab that stands has no volumes; run tools/lab 7 first.")
+    if not machines:
+        raise KosError("nobody here reaches the machine that keeps the volumes, to compare with; measure in a cloud that a lab has made.")
     name, machine = next(iter(machines.items()))
-    if subprocess.run([*node.ssh_command(machine), "fio --version"], stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode:
-        raise KosError(f"{name} has no fio to compare with; run apt-get install fio there, then this again.")
+    _run(
+        [
+            *node.ssh_command(machine),
+            "command -v fio || { echo there is no fio: run apt-get install fio on " + shlex.quote(name) + " >&2; exit 1; }",
+        ]
+    )
     kubectl = [str(paths.state / "bin/kubectl"), "--kubeconfig", str(paths.state / "kubeconfig/admin"), "--namespace", _NAMESPACE]
     before = os.getloadavg()[0]
     try:
@@ -95,8 +101,10 @@ def _compare(name: str, places: t.Sequence[tuple[Run, str]]) -> tuple[str, str, 
     kind, size, depth = _PATTERNS[name]
     found = []
     for run, file in places:
-        found.append(rates(run(fio_command(kind, size, depth, file))))
-        run(["rm", file])
+        try:
+            found.append(rates(run(fio_command(kind, size, depth, file))))
+        finally:
+            run(["rm", "--force", file])
     small = size.endswith("k")
     shown = [f"{requests:.0f} requests/s" if small else f"{speed:.0f} MB/s" for speed, requests in found]
     return name, shown[0], shown[1], f"{found[0][small] / found[1][small]:.2f}"
@@ -116,9 +124,7 @@ def _apply(kubectl: t.Sequence[str], *objects: Object) -> None:
 def _run(argv: t.Sequence[str], text: str = "") -> str:
     done = subprocess.run(argv, input=text, capture_output=True, text=True, check=False)
     if done.returncode:
-        missing = "; tools/mirror auto --only=tests makes the image of the pod"
-        told = done.stderr.strip() or "no message"
-        raise KosError(f"{' '.join(argv[:8])} failed: {told}{missing if 'condition' in told else ''}")
+        raise KosError(f"{' '.join(argv[:8])} failed: {done.stderr.strip() or 'no message'}")
     return done.stdout
 
 

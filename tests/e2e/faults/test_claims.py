@@ -8,7 +8,7 @@ import subprocess
 import time
 
 import pytest
-from claims import claim, namespace, writer
+from claims import claim, namespace, neighbours, writer
 from volumes import inside
 
 NAMESPACE = "kos-e2e-claims"
@@ -163,7 +163,8 @@ def kill(paths, operator, inventory, nodes):
 @pytest.fixture(scope="module")
 def moved(us, kubectl, kill, tenant, versions, inventory, wait_for, tmp_path_factory):
     """Kill a node while a pod on it writes; return the number that the pod said last, and what its successor finds."""
-    here, there = sorted(inventory["workers"]["hosts"])[-2:]
+    here, there = neighbours(kubectl, inventory["workers"]["hosts"])
+    assert here != there, "a pod has nowhere to go"
     us("apply", "-f", "-", input=json.dumps(writer("written", versions, here)))
     us("rollout", "status", "deployment/written", "--timeout=180s")
 

@@ -8,7 +8,7 @@ import subprocess
 import time
 
 import pytest
-from claims import namespace, writer
+from claims import namespace, neighbours, writer
 
 from kos import lab, rings
 
@@ -36,7 +36,8 @@ def lab_again(paths):
 @pytest.fixture(scope="module")
 def followed(us, kubectl, tenant, versions, inventory, lab_again, wait_for):
     """Delete the server of a node on which a pod writes; return the number that the pod said last, and what its successor finds."""
-    here, there = sorted(inventory["workers"]["hosts"])[-2:]
+    here, there = neighbours(kubectl, inventory["workers"]["hosts"])
+    assert here != there, "a pod has nowhere to go"
     us("apply", "-f", "-", input=json.dumps(writer("orphaned", versions, here)))
     us("rollout", "status", "deployment/orphaned", "--timeout=180s")
     pod = us("get", "pods", "-l", "app=orphaned", "-o", "name")

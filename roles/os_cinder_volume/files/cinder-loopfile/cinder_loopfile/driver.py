@@ -55,7 +55,7 @@ def _told() -> t.Iterator[None]:
 
 @contextlib.contextmanager
 def _told_of_new(volume: t.Any, files: store.Store) -> t.Iterator[None]:
-    """Say the same of what makes a volume, and leave nothing of one that is gone by then.
+    """Say the same of what makes a volume, and remove the file of one that is gone by then.
 
     Cinder's API deletes by itself what no service has yet (`delete` in cinder/volume/api.py), also when one is about to make it.
     """
@@ -141,7 +141,9 @@ class LoopFileDriver(driver.VolumeDriver):
                 snapshot.status = fields.SnapshotStatus.AVAILABLE
                 snapshot.save()
         known = {each.name for each in (*volumes, *snapshots)}
-        for name in sorted(set(self._store.names()) - known):
+        # Where it is set they come in parts.
+        whole = not cfg.CONF.init_host_max_objects_retrieval
+        for name in sorted(set(self._store.names()) - known) if whole else ():
             # Cinder deletes what it knows of, and nobody else's word is enough.
             LOG.warning("Nobody knows of %s: it takes room until somebody removes it.", self._store.path(name))
         return None, None
