@@ -24,7 +24,7 @@ def namespace(paths: Paths, contract: t.Mapping[str, t.Any], kubectl: t.Any, nam
     kubectl("create", "namespace", name)
 
     def run(*arguments: str, **options: t.Any) -> str:
-        return str(kubectl("-n", name, *arguments, timeout=400, **options))
+        return str(kubectl("-n", name, *arguments, **{"timeout": 400, **options}))
 
     try:
         yield run

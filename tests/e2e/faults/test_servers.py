@@ -49,7 +49,8 @@ def followed(us, kubectl, tenant, versions, inventory, lab_again, wait_for):
         tenant("server", "delete", here, "--wait")
         wait_for("the end of the node", lambda: kubectl.run("get", "node", here).returncode, 300)
         pod = min(wait_for("another pod", lambda: {*us("get", "pods", "-l", "app=orphaned", "-o", "name").split()} - {pod}, 300))
-        us("wait", pod, "--for=condition=Ready", "--timeout=400s")
+        # Nobody can say that the volume is not mounted there any more, so Kubernetes waits six minutes before it takes it away.
+        us("wait", pod, "--for=condition=Ready", "--timeout=600s", timeout=630)
         after = time.monotonic() - begun
         assert us("get", pod, "-o", "jsonpath={.spec.nodeName}") == there
         found = int(wait_for("its word", lambda: us("logs", pod), 60).removeprefix("found "))
