@@ -293,7 +293,7 @@ def ring_faults(paths: Paths, scratch: pathlib.Path, options: argparse.Namespace
     steps = [
         _run_lab(paths, lab.numbered(paths.root)[-1]),
         # What passed says how long it took.
-        Step("faults", ["pytest", "-rP", "tests/e2e/faults"], pytest=True, limit=40 * _MINUTE),
+        Step("faults", ["pytest", "-rP", "tests/e2e/faults"], pytest=True, limit=75 * _MINUTE),
     ]
     return _in_sandbox("faults", steps, state, scratch, options)
 
