@@ -90,12 +90,23 @@ class Client:
 
 
 @pytest.fixture(scope="session")
-def kubectl(paths: Paths) -> Client:
+def mirrored(paths: Paths) -> t.Callable[[str], pathlib.Path]:
+    """Return what finds a file of the mirror by its component's name; fail where the mirror has none."""
+
+    def find(name: str) -> pathlib.Path:
+        tree = paths.cache / "mirror"
+        try:
+            return tree / json.loads((tree / "index.json").read_text(encoding="utf-8"))["files"][name]["path"]
+        except (OSError, KeyError):
+            pytest.fail(f"{name} is not in the mirror; `tools/mirror auto` makes it, with `--only=tests` what only tests need")
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def kubectl(paths: Paths, mirrored: t.Callable[[str], pathlib.Path]) -> Client:
     """Return the kubectl that the lab brought, or this machine's own."""
-    program = shutil.which("kubectl", path=f"{paths.state / 'bin'}:{os.environ['PATH']}")
-    if program is None:
-        index = json.loads((paths.cache / "mirror/index.json").read_text(encoding="utf-8"))
-        program = str(paths.cache / "mirror" / index["files"]["kubectl"]["path"])
+    program = shutil.which("kubectl", path=f"{paths.state / 'bin'}:{os.environ['PATH']}") or str(mirrored("kubectl"))
     return Client(program, "--kubeconfig", str(paths.state / "kubeconfig/admin"), env=dict(os.environ))
 
 

@@ -39,13 +39,9 @@ BRIEF = (
 
 
 @pytest.fixture(scope="module")
-def program(paths, tmp_path_factory):
+def program(mirrored, tmp_path_factory):
     """Return the tests' program as the mirror has built it, and only offers to be downloaded."""
-    tree = paths.cache / "mirror"
-    try:
-        built = tree / json.loads((tree / "index.json").read_text(encoding="utf-8"))["files"]["external-storage"]["path"]
-    except (OSError, KeyError):
-        pytest.fail("external-storage is not in the mirror; `tools/mirror auto --only=tests` makes it")
+    built = mirrored("external-storage")
     ours = pathlib.Path(shutil.copy(built, tmp_path_factory.mktemp("program") / built.name))
     ours.chmod(0o755)
     return ours

@@ -34,16 +34,6 @@ BRIEF = ("Identity Service", "volume lifecycle should work", "NodeExpandVolume s
 
 
 @pytest.fixture(scope="module")
-def program(paths):
-    """Return csi-sanity as the mirror has built it."""
-    tree = paths.cache / "mirror"
-    try:
-        return tree / json.loads((tree / "index.json").read_text(encoding="utf-8"))["files"]["csi-sanity"]["path"]
-    except (OSError, KeyError):
-        pytest.fail("csi-sanity is not in the mirror; `tools/mirror auto --only=tests` makes it")
-
-
-@pytest.fixture(scope="module")
 def node(inventory):
     return sorted(inventory["workers"]["hosts"])[-1]
 
@@ -129,9 +119,9 @@ def endpoint(driver, settle, inside, nodes, node, wait_for):
 
 
 @pytest.fixture(scope="module")
-def results(program, endpoint, inside, paths, briefly):
+def results(mirrored, endpoint, inside, paths, briefly):
     """Run it all; return what became of each of its tests: nothing, or why it failed."""
-    with program.open("rb") as binary:
+    with mirrored("csi-sanity").open("rb") as binary:
         assert inside(f"cat > {PLACE}/csi-sanity; chmod 0755 {PLACE}/csi-sanity", stdin=binary).returncode == 0
     argv = [
         f"{PLACE}/csi-sanity", f"--csi.endpoint=unix://{endpoint}", f"--csi.mountdir={MOUNTS}/target", f"--csi.stagingdir={MOUNTS}/staging",
